@@ -1,0 +1,286 @@
+"""Every setting as a frozen dataclass, and the named presets. No torch, no files."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field, fields, replace
+from math import inf
+
+TOKEN_SELECTIONS = ("all", "camera_tokens", "patch_tokens", "none")
+POOL_MODES = ("bilinear", "average", "max", "none")
+NEWLINE_MODES = ("grid", "frame", "one_token", "no_token")
+STATE_GATES = ("none", "ttt3r")
+MEMORY_POLICIES = ("uniform", "window", "resample")
+
+
+def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises ValueError naming the known values and the nearest one unless value is known."""
+    if value in known:
+        return
+    near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
+
+
+def check_range(name: str, value: float, low: float, high: float = inf) -> None:
+    """Raises ValueError unless low <= value <= high."""
+    if not low <= value <= high:
+        span = f"at least {low}" if high == inf else f"in {low}..{high}"
+        raise ValueError(f"{name} must be {span}, got {value!r}")
+
+
+def setting(default, doc: str, *, span: tuple[float, float] | None = None, choices: tuple[str, ...] = ()):
+    """A dataclass field with its description, inclusive range or known values; ROS parameters are declared from it."""
+    return field(default=default, metadata={"doc": doc, "span": span, "choices": choices})
+
+
+def check_settings(config) -> None:
+    """Raises ValueError for the first `setting` field of a dataclass that leaves its range or known values."""
+    for item in fields(config):
+        name, value = f"{type(config).__name__}.{item.name}", getattr(config, item.name)
+        if item.metadata.get("span"):
+            check_range(name, value, *item.metadata["span"])
+        if item.metadata.get("choices"):
+            check_choice(name, value, item.metadata["choices"])
+
+
+def token_selection(value: str) -> str:
+    """One name for each token selection: `all_tokens` and `camera_tokens,patch_tokens` mean `all`."""
+    names = {part.strip() for part in value.split(",")}
+    if names & {"all", "all_tokens"} or names == {"camera_tokens", "patch_tokens"}:
+        return "all"
+    check_choice("token selection", value, TOKEN_SELECTIONS)
+    return value
+
+
+@dataclass(frozen=True)
+class DptConfig:
+    """Widths of the dense prediction heads."""
+
+    layer_dims: tuple[int, int, int, int] = (96, 192, 384, 768)
+    feature_dim: int = 256
+    last_dim: int = 128
+
+
+@dataclass(frozen=True)
+class Cut3rConfig:
+    """Sizes of CUT3R; the defaults are those of cut3r_512_dpt_4_64.pth."""
+
+    # input side in pixels, a multiple of patch_size
+    image_size: int = 432
+    patch_size: int = 16
+    enc_embed_dim: int = 1024
+    enc_depth: int = 24
+    enc_num_heads: int = 16
+    dec_embed_dim: int = 768
+    dec_depth: int = 12
+    dec_num_heads: int = 12
+    # no tensor shape tells this number: a wrong one loads silently
+    state_dec_num_heads: int = 16
+    state_size: int = 768
+    state_pe: str = "2d"
+    local_mem_size: int = 256
+    ray_enc_depth: int = 2
+    ray_enc_num_heads: int = 16
+    mlp_ratio: float = 4.0
+    rope_base: float = 100.0
+    dpt: DptConfig = field(default_factory=DptConfig)
+    # round q and k of the image encoder to half around the rotary embedding, as the published code does
+    rope_half_rounding: bool = True
+    # "none": the state is replaced each frame; "ttt3r": gated per state token
+    state_gate: str = "none"
+
+    def __post_init__(self):
+        check_choice("Cut3rConfig.state_gate", self.state_gate, STATE_GATES)
+        check_choice("Cut3rConfig.state_pe", self.state_pe, ("2d", "1d"))
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"Cut3rConfig.image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
+            )
+        for width, heads in (
+            (self.enc_embed_dim, self.enc_num_heads),
+            (self.dec_embed_dim, self.dec_num_heads),
+            (self.dec_embed_dim, self.state_dec_num_heads),
+        ):
+            if width % (4 * heads):
+                raise ValueError(
+                    f"Cut3rConfig: width {width} with {heads} heads gives a head width that the 2D rotary "
+                    "embedding cannot quarter; width must be divisible by 4 * heads"
+                )
+
+    @classmethod
+    def from_published(cls, published: dict) -> Cut3rConfig:
+        """Reads the constructor settings of a published CUT3R model.
+
+        Args:
+            published: {"model": constructor settings, "dpt": head widths, ...}, or the constructor settings alone.
+                state_dec_num_heads and local_mem_size fall back to the published defaults when absent.
+
+        Raises:
+            ValueError: a setting describes a network other than the DPT one built here.
+        """
+        model = published.get("model", published)
+        expected = {"head_type": "dpt", "output_mode": "pts3d+pose", "rgb_head": True, "pose_head": True}
+        for key, want in expected.items():
+            if model.get(key, want) != want:
+                raise ValueError(f"CUT3R setting {key} must be {want!r} for this implementation, got {model[key]!r}")
+        pos_embed = model.get("pos_embed", "RoPE100")
+        if not pos_embed.startswith("RoPE"):
+            raise ValueError(f"CUT3R setting pos_embed must be RoPE<base>, got {pos_embed!r}")
+        same = (
+            "patch_size enc_embed_dim enc_depth enc_num_heads dec_embed_dim dec_depth dec_num_heads "
+            "state_dec_num_heads state_size state_pe local_mem_size ray_enc_depth mlp_ratio"
+        ).split()
+        settings = {name: model[name] for name in same if name in model}
+        dpt = published.get("dpt") or model.get("dpt")
+        if dpt:
+            settings["dpt"] = DptConfig(tuple(dpt["layer_dims"]), dpt["feature_dim"], dpt["last_dim"])
+        patch = settings.get("patch_size", 16)
+        size = model.get("image_size") or max(model.get("img_size", (432, 432)))
+        return cls(image_size=size - size % patch, rope_base=float(pos_embed[len("RoPE") :]), **settings)
+
+
+@dataclass(frozen=True)
+class SiglipConfig:
+    """Sizes of the SigLIP tower; num_layers counts the layers that are used (one less than published SigLIP)."""
+
+    image_size: int = 384
+    patch_size: int = 14
+    hidden_size: int = 1152
+    intermediate_size: int = 4304
+    num_layers: int = 26
+    num_heads: int = 16
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+
+@dataclass(frozen=True)
+class LanguageConfig:
+    """Sizes of the Qwen2 language model."""
+
+    hidden_size: int = 3584
+    num_layers: int = 28
+    num_heads: int = 28
+    num_kv_heads: int = 4
+    intermediate_size: int = 18944
+    vocab_size: int = 152064
+    rope_theta: float = 1e6
+    max_position: int = 32768
+    rms_norm_eps: float = 1e-6
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The whole network."""
+
+    name: str
+    cut3r: Cut3rConfig = field(default_factory=Cut3rConfig)
+    siglip: SiglipConfig = field(default_factory=SiglipConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    fusion_heads: int = 18
+    # which CUT3R tokens the fusion attends to; "none" skips the fusion
+    token_selection: str = "all"
+    # 2x2 pooling of projected tokens
+    pool: str = "bilinear"
+    newline: str = "grid"
+    # seed of the random weights, None for weights read from files
+    random_seed: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "token_selection", token_selection(self.token_selection))
+        check_choice("ModelConfig.pool", self.pool, POOL_MODES)
+        check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
+        if self.siglip.hidden_size % self.fusion_heads:
+            raise ValueError(
+                f"ModelConfig: SigLIP width {self.siglip.hidden_size} must be divisible by {self.fusion_heads} fusion heads"
+            )
+        cut3r_grid = self.cut3r.image_size // self.cut3r.patch_size
+        if cut3r_grid != self.siglip.grid:
+            raise ValueError(
+                f"ModelConfig: SigLIP grid {self.siglip.grid} and CUT3R grid {cut3r_grid} must be equal, "
+                "one CUT3R token for each SigLIP token"
+            )
+
+    @property
+    def trained(self) -> bool:
+        """False where the weights are random."""
+        return self.random_seed is None
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Visual tokens of one frame, row newlines included."""
+        side = self.siglip.grid
+        if self.pool != "none":
+            side = side // 2 if self.pool in ("average", "max") else -(-side // 2)
+        newlines = {"grid": side, "frame": 1}.get(self.newline, 0)
+        return side * side + newlines
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a stream keeps time and memory."""
+
+    memory_policy: str = setting(
+        "uniform",
+        "uniform: spread over all that was seen; window: the newest; resample: the paper's sampling of a kept pool",
+        choices=MEMORY_POLICIES,
+    )
+    max_frames: int = setting(32, "frames in the visual context at most", span=(1, 1024))
+    max_pool_frames: int = setting(256, "frames whose tokens the resample policy keeps at most", span=(1, 100_000))
+    backward_reset_s: float = setting(
+        1.0, "seconds a stamp may lie behind the newest one before a new session starts; less is dropped", span=(0, 3600)
+    )
+    max_new_tokens: int = setting(16, "tokens decoded for one answer at most", span=(1, 1024))
+    max_question_chars: int = setting(4000, "characters of a question with its options at most", span=(1, 100_000))
+    time_instruction: bool = setting(
+        False, "tell the model when the frames were taken (training does, the paper's evaluation does not)"
+    )
+    max_questions: int = setting(64, "questions waiting for the model at most", span=(1, 10_000))
+
+    def __post_init__(self):
+        check_settings(self)
+        if self.max_pool_frames < self.max_frames:
+            raise ValueError(
+                f"StreamConfig.max_pool_frames must be at least max_frames {self.max_frames}, got {self.max_pool_frames}"
+            )
+
+
+VLM3R_7B = ModelConfig(name="vlm3r-7b")
+
+TINY = ModelConfig(
+    name="tiny",
+    siglip=SiglipConfig(
+        image_size=168, patch_size=14, hidden_size=144, intermediate_size=288, num_layers=4, num_heads=6
+    ),
+    cut3r=Cut3rConfig(
+        image_size=192,
+        enc_embed_dim=128,
+        enc_depth=4,
+        enc_num_heads=4,
+        dec_embed_dim=96,
+        dec_depth=4,
+        dec_num_heads=4,
+        state_dec_num_heads=6,
+        state_size=64,
+        local_mem_size=16,
+        ray_enc_num_heads=4,
+        dpt=DptConfig((12, 24, 48, 96), 32, 16),
+    ),
+    language=LanguageConfig(
+        hidden_size=256,
+        num_layers=6,
+        num_heads=8,
+        num_kv_heads=4,
+        intermediate_size=704,
+        vocab_size=2048,
+        max_position=8192,
+    ),
+)
+
+MODEL_PRESETS: dict[str, ModelConfig] = {
+    "tiny-random": replace(TINY, name="tiny-random", random_seed=0),
+    "vlm3r-7b-random": replace(VLM3R_7B, name="vlm3r-7b-random", random_seed=0),
+}
