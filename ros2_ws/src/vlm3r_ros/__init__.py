@@ -1,0 +1,1 @@
+"""The ROS 2 side of vlm3r: thin users of vlm3r_core. No model code."""
