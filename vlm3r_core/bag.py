@@ -78,7 +78,8 @@ def _open(path: Path):
             yield reader
     except (AnyReaderError, ReaderError, FileNotFoundError) as error:
         raise ValueError(
-            f"{path} cannot be read as a bag ({error}); if the recording was cut off, repair it with `mcap recover` or `ros2 bag reindex`"
+            f"{path} cannot be read as a bag ({error}); "
+            "if the recording was cut off, repair it with `mcap recover` or `ros2 bag reindex`"
         ) from error
 
 
