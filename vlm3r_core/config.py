@@ -93,12 +93,15 @@ class Cut3rConfig:
     def __post_init__(self):
         check_choice("Cut3rConfig.state_gate", self.state_gate, STATE_GATES)
         check_choice("Cut3rConfig.state_pe", self.state_pe, ("2d", "1d"))
+        # the heads read levels half way and three quarters up
+        check_range("Cut3rConfig.dec_depth", self.dec_depth, 2)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"Cut3rConfig.image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
             )
         for width, heads in (
             (self.enc_embed_dim, self.enc_num_heads),
+            (self.enc_embed_dim, self.ray_enc_num_heads),
             (self.dec_embed_dim, self.dec_num_heads),
             (self.dec_embed_dim, self.state_dec_num_heads),
         ):
@@ -195,7 +198,7 @@ class ModelConfig:
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
         if self.siglip.hidden_size % self.fusion_heads:
             raise ValueError(
-                f"ModelConfig: SigLIP width {self.siglip.hidden_size} must be divisible by {self.fusion_heads} fusion heads"
+                f"ModelConfig: {self.fusion_heads} fusion heads must divide the SigLIP width {self.siglip.hidden_size}"
             )
         cut3r_grid = self.cut3r.image_size // self.cut3r.patch_size
         if cut3r_grid != self.siglip.grid:
@@ -231,10 +234,17 @@ class StreamConfig:
     max_frames: int = setting(32, "frames in the visual context at most", span=(1, 1024))
     max_pool_frames: int = setting(256, "frames whose tokens the resample policy keeps at most", span=(1, 100_000))
     backward_reset_s: float = setting(
-        1.0, "seconds a stamp may lie behind the newest one before a new session starts; less is dropped", span=(0, 3600)
+        1.0,
+        "seconds a stamp may lie behind the newest one before a new session starts; less is dropped",
+        span=(0, 3600),
     )
     max_new_tokens: int = setting(16, "tokens decoded for one answer at most", span=(1, 1024))
     max_question_chars: int = setting(4000, "characters of a question with its options at most", span=(1, 100_000))
+    max_question_tokens: int = setting(
+        2048,
+        "tokens of a question with its wording and its answer at most; the cache has room for them",
+        span=(64, 16384),
+    )
     time_instruction: bool = setting(
         False, "tell the model when the frames were taken (training does, the paper's evaluation does not)"
     )
@@ -244,7 +254,7 @@ class StreamConfig:
         check_settings(self)
         if self.max_pool_frames < self.max_frames:
             raise ValueError(
-                f"StreamConfig.max_pool_frames must be at least max_frames {self.max_frames}, got {self.max_pool_frames}"
+                f"StreamConfig.max_pool_frames must be max_frames {self.max_frames} or more, got {self.max_pool_frames}"
             )
 
 
@@ -275,7 +285,7 @@ TINY = ModelConfig(
         num_heads=8,
         num_kv_heads=4,
         intermediate_size=704,
-        vocab_size=2048,
+        vocab_size=1088,
         max_position=8192,
     ),
 )

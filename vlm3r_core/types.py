@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from math import nan
 
 import numpy as np
@@ -99,7 +99,7 @@ class AnswerPart:
     answer: Answer | None = None
 
 
-class RouteStepKind(str, Enum):
+class RouteStepKind(StrEnum):
     """What a route step tells the robot to do."""
 
     FORWARD = "FORWARD"

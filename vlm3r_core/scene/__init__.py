@@ -1,0 +1,1 @@
+"""Spatial truth in plain numpy: no torch, no model."""

@@ -1,0 +1,1 @@
+"""Training, data and evaluation; run from a checkout, not installed."""

@@ -1,0 +1,109 @@
+"""A model spec to a model on a device. Presets with seeded random weights; it reads no checkpoints yet."""
+
+from __future__ import annotations
+
+import difflib
+import zlib
+
+import torch
+from torch import nn
+
+from vlm3r_core.config import MODEL_PRESETS, ModelConfig
+from vlm3r_core.model.vlm3r import VLM3R
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def model_config(spec: str) -> ModelConfig:
+    """The sizes a model spec stands for, without building anything.
+
+    Raises:
+        ValueError: unknown spec; names the known ones and the nearest.
+    """
+    if spec in MODEL_PRESETS:
+        return MODEL_PRESETS[spec]
+    near = difflib.get_close_matches(spec, MODEL_PRESETS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint} "
+        "(loading checkpoint folders is not built yet)"
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N") from error
+    if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} is not there: {torch.cuda.device_count()} CUDA devices; use cpu or auto")
+    return resolved
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a GPU that has it, float16 on one that has not, float32 on a CPU.
+
+    Raises:
+        ValueError: unknown dtype.
+    """
+    if dtype == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if dtype not in _DTYPES:
+        raise ValueError(f"unknown dtype {dtype!r}: expected auto, {', '.join(_DTYPES)}")
+    return _DTYPES[dtype]
+
+
+def load(spec: str, device: str = "auto", dtype: str = "auto") -> VLM3R:
+    """Builds a model, ready to serve.
+
+    Args:
+        spec: a preset: `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed).
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+
+    Raises:
+        ValueError: unknown spec, device or dtype.
+    """
+    config = model_config(spec)
+    target = resolve_device(device)
+    model = build(config, target, resolve_dtype(dtype, target))
+    randomize(model, config.random_seed or 0)
+    return model
+
+
+def build(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> VLM3R:
+    """The network with unset weights, frozen and in evaluation mode."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with device:
+            model = VLM3R(config)
+    finally:
+        torch.set_default_dtype(before)
+    return model.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def randomize(model: nn.Module, seed: int) -> None:
+    """Fills every parameter with seeded numbers that keep activations moderate.
+
+    Each parameter draws from its own generator, seeded by its name, so a change elsewhere does not change it.
+    """
+    norms = {id(m.weight) for m in model.modules() if getattr(m, "weight", None) is not None and m.weight.dim() == 1}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in norms:
+            parameter.fill_(1.0)
+            continue
+        generator = torch.Generator(parameter.device).manual_seed(zlib.crc32(f"{seed}:{name}".encode()))
+        fan_in = parameter[0].numel() if parameter.dim() > 1 else 1
+        token_like = fan_in == 1 or "embed_tokens" in name or "token" in name or name.endswith("mem")
+        parameter.normal_(0.0, 0.1 if token_like else fan_in**-0.5, generator=generator)

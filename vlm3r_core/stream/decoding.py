@@ -1,0 +1,82 @@
+"""Reading answers off the language model: greedy text, option letters, whole continuations. Parses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from vlm3r_core.model.language import KvCache, LanguageModel
+
+
+def letter_probabilities(logits: Tensor, letter_ids: Sequence[int]) -> list[float]:
+    """Probability of each option letter among the given ones, from the logits [V] of the first answer token."""
+    return logits[list(letter_ids)].float().softmax(0).tolist()
+
+
+@torch.inference_mode()
+def greedy_step(logits: Tensor, vocab_size: int) -> tuple[int, float]:
+    """The likeliest token id below vocab_size and its probability."""
+    probabilities = logits[:vocab_size].float().softmax(0)
+    probability, token = probabilities.max(0)
+    return int(token), float(probability)
+
+
+def greedy_tokens(
+    language: LanguageModel,
+    cache: KvCache,
+    logits: Tensor,
+    *,
+    vocab_size: int,
+    stop_ids: Sequence[int],
+    max_new_tokens: int,
+) -> Iterator[tuple[int, float]]:
+    """Decodes greedily behind the cached text, one (token id, probability) at a time.
+
+    Args:
+        language: the language model.
+        cache: what was said so far; grows by the decoded tokens.
+        logits: [V] after the cached text.
+        vocab_size: ids from here on are never chosen (rows without a token).
+        stop_ids: end tokens; the one that ends the text is yielded last.
+        max_new_tokens: yields at most this many.
+    """
+    for count in range(1, max_new_tokens + 1):
+        token, probability = greedy_step(logits, vocab_size)
+        yield token, probability
+        if token in stop_ids or count == max_new_tokens:
+            return
+        with torch.inference_mode():
+            ids = torch.tensor([token], device=logits.device)
+            logits = language.next_logits(language.embed(ids), cache)
+
+
+@torch.inference_mode()
+def continuation_log_probs(
+    language: LanguageModel, cache: KvCache, first_logits: Tensor, continuations: Sequence[Sequence[int]]
+) -> list[float]:
+    """Log-likelihood of each continuation of the cached text, all in one pass.
+
+    Args:
+        language: the language model.
+        cache: the text before; unchanged afterwards.
+        first_logits: [V] after that text.
+        continuations: token ids of each, at least one id.
+
+    Returns:
+        Sum over its tokens of log P(token | text and the tokens before), one number a continuation.
+    """
+    inputs = [ids[:-1] for ids in continuations]
+    owner = torch.tensor([i for i, ids in enumerate(inputs) for _ in ids], device=first_logits.device)
+    places = torch.tensor([p for ids in inputs for p in range(len(ids))], device=first_logits.device)
+    targets = torch.tensor([t for ids in continuations for t in ids[1:]], device=first_logits.device)
+    flat = torch.tensor([t for ids in inputs for t in ids], device=first_logits.device)
+    firsts = torch.tensor([ids[0] for ids in continuations], device=first_logits.device)
+    scores = first_logits.float().log_softmax(0)[firsts]
+    if len(flat):
+        may_see = (owner[:, None] == owner[None]) & (places[:, None] >= places[None])
+        logits = language.branch_logits(language.embed(flat), places, may_see, cache)
+        log_probs = logits.float().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+        scores = scores.index_add(0, owner, log_probs)
+    return scores.tolist()
