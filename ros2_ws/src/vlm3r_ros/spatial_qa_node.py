@@ -64,8 +64,8 @@ def make_engine(config: NodeConfig, stream: StreamConfig):
     return StreamEngine(load(config.model, device=config.device, dtype=config.dtype), stream)
 
 
-def make_worker(config: NodeConfig, stream: StreamConfig):
-    """A worker that is not started yet.
+def make_worker(config: NodeConfig, stream: StreamConfig, on_frame: Callable[[], None]):
+    """A worker that is not started yet; it calls on_frame on its own thread after every processed frame.
 
     Raises:
         ValueError: unknown model spec or no such device.
@@ -77,7 +77,10 @@ def make_worker(config: NodeConfig, stream: StreamConfig):
     model_config(config.model)
     resolve_device(config.device)
     return Worker(
-        functools.partial(make_engine, config, stream), max_questions=stream.max_questions, model=config.model
+        functools.partial(make_engine, config, stream),
+        max_questions=stream.max_questions,
+        model=config.model,
+        on_frame=on_frame,
     )
 
 
@@ -130,7 +133,8 @@ class SpatialQaNode(LifecycleNode):
         if self._problems:
             raise ValueError("bad parameters: " + "; ".join(self._problems.values()))
         self.config, stream = params.read(self, NodeConfig), params.read(self, StreamConfig)
-        self.worker, self._failure, self._enabled = make_worker(self.config, stream), "", True
+        on_frame = functools.partial(self.bridge.post, self._publish_state)
+        self.worker, self._failure, self._enabled = make_worker(self.config, stream, on_frame), "", True
         self.worker.start()
         if self.config.wait_for_model and not self._model_loaded():
             self._release()
@@ -221,9 +225,15 @@ class SpatialQaNode(LifecycleNode):
                 f"the worker did not stop within {STOP_TIMEOUT_S:g} s; it ends with its last task"
             )
 
+    def _publish_state(self) -> None:
+        # posted from the worker's thread: the node may have been cleaned up since
+        if self.worker:
+            now_ns = self.get_clock().now().nanoseconds
+            self._state_publisher.publish(state_message(self.worker.stats(), now_ns))
+
     def _tick(self) -> None:
+        self._publish_state()
         stats = self.worker.stats()
-        self._state_publisher.publish(state_message(stats, self.get_clock().now().nanoseconds))
         if stats.state in ("failed", "stopped"):
             self._enter_error_state()
         elif self._camera and self._enabled:
