@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 NODE_SOURCES = "ros2_ws/src"
 
 setup(
+    python_requires=">=3.11",
+    license="Apache-2.0",
     packages=[
         *find_packages(include=["vlm3r_core", "vlm3r_core.*"]),
         *find_packages(NODE_SOURCES, include=["vlm3r_ros", "vlm3r_ros.*"]),
