@@ -1,0 +1,80 @@
+"""Settings refuse what they cannot mean, and presets are what they say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vlm3r_core.config import MODEL_PRESETS, VLM3R_7B, Cut3rConfig, StreamConfig, token_selection
+from vlm3r_core.types import Frame
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"memory_policy": "unifrm"}, "did you mean 'uniform'"),
+        ({"max_frames": 0}, r"in 1\.\.1024, got 0"),
+        ({"max_pool_frames": 8}, "max_frames 32 or more, got 8"),
+        ({"backward_reset_s": -1.0}, r"in 0\.\.3600"),
+    ],
+)
+def test_stream_config_refuses(settings, says):
+    with pytest.raises(ValueError, match=says):
+        StreamConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("all", "all"),
+        ("all_tokens", "all"),
+        ("camera_tokens,patch_tokens", "all"),
+        ("patch_tokens, camera_tokens", "all"),
+        ("camera_tokens", "camera_tokens"),
+        ("patch_tokens", "patch_tokens"),
+        ("none", "none"),
+    ],
+)
+def test_token_selection(given, meant):
+    assert token_selection(given) == meant
+
+
+def test_unknown_token_selection():
+    with pytest.raises(ValueError, match="did you mean 'patch_tokens'"):
+        token_selection("patch_token")
+
+
+def test_published_token_counts():
+    assert VLM3R_7B.tokens_per_frame == 210
+    assert replace(VLM3R_7B, pool="average").tokens_per_frame == 182
+    assert 32 * VLM3R_7B.tokens_per_frame == 6720
+    assert replace(VLM3R_7B, pool="none").tokens_per_frame == 756
+
+
+def test_grids_must_agree():
+    with pytest.raises(ValueError, match="one CUT3R token for each SigLIP token"):
+        replace(VLM3R_7B, cut3r=replace(VLM3R_7B.cut3r, image_size=512))
+
+
+def test_head_width_must_be_divisible_by_four():
+    with pytest.raises(ValueError, match="divisible by 4"):
+        Cut3rConfig(dec_num_heads=7)
+
+
+def test_from_published_refuses_another_network():
+    with pytest.raises(ValueError, match="head_type must be 'dpt'"):
+        Cut3rConfig.from_published({"model": {"head_type": "linear"}})
+
+
+def test_random_presets_say_so():
+    assert all(not preset.trained for preset in MODEL_PRESETS.values())
+
+
+@pytest.mark.parametrize(
+    "rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
+def test_frame_refuses(rgb):
+    with pytest.raises(ValueError, match="uint8 array"):
+        Frame(rgb, 0)
