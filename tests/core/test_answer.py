@@ -77,8 +77,8 @@ def test_route_question_is_the_papers_template_1():
     assert question.text == (
         "You are a robot beginning at the bed facing the door. You want to navigate to the sofa. You will perform the "
         "following actions (Note: for each [please fill in], choose either 'turn back,' 'turn left,' or 'turn "
-        "right.'): 1. Go forward until the door. 2. [please fill in] 3. Go forward until the sofa. You have reached the final "
-        "destination."
+        "right.'): 1. Go forward until the door. 2. [please fill in] 3. Go forward until the sofa. You have reached "
+        "the final destination."
     )
     assert question.legs == ("door", None, "sofa")
 
