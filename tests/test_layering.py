@@ -44,6 +44,7 @@ class Rule:
 
 
 NOT_CORE = ("vlm3r_ros", "training", "sim", "habitat_sim", *ROS)
+TRUTH = ("graph", "relations", "scoring")
 PLAIN = ("numpy", "vlm3r_core.types", "vlm3r_core.config")
 RULES = (
     Rule("vlm3r_core", never=NOT_CORE),
@@ -55,7 +56,8 @@ RULES = (
         only=("torch", "transformers", "vlm3r_core.types", "vlm3r_core.config", "vlm3r_core.model"),
         never=tuple(FILES_CLOCK_NETWORK),
     ),
-    Rule("vlm3r_core.stream", never=(*NOT_CORE, "vlm3r_core.scene")),
+    # the wording of questions is the engine's business, the truth about a scene is not
+    Rule("vlm3r_core.stream", never=(*NOT_CORE, *(f"vlm3r_core.scene.{name}" for name in TRUTH))),
     Rule("vlm3r_ros", never=(*TORCH, "training", "sim", "habitat_sim")),
     Rule("training", never=("vlm3r_ros", "sim", "habitat_sim", *ROS)),
     Rule("training.scans.simulated", never=("vlm3r_ros", "habitat_sim", *ROS)),
@@ -221,6 +223,11 @@ PLANTED = [
     ("vlm3r_core/model/cut3r.py", "import time", "must not import time"),
     ("vlm3r_core/model/cut3r.py", "open('weights')", "must not open files"),
     ("vlm3r_core/stream/worker.py", "import rclpy", "must not import rclpy"),
+    (
+        "vlm3r_core/stream/engine.py",
+        "from vlm3r_core.scene.graph import SceneGraph",
+        "must not import vlm3r_core.scene",
+    ),
     ("vlm3r_core/clip.py", "from vlm3r_ros import convert", "must not import vlm3r_ros.convert"),
     ("vlm3r_core/clip.py", "import importlib\nimportlib.import_module('sim.env')", "must not import sim.env"),
     ("ros2_ws/src/vlm3r_ros/convert.py", "import torch", "vlm3r_ros.convert must not import torch"),
