@@ -7,48 +7,29 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from math import exp, log, nan
 
 import torch
-from torch import Tensor
 
 from vlm3r_core.answer import (
-    CHOICE_CONFIDENCE,
-    DECODED_CONFIDENCE,
     ROUTE_CONFIDENCE,
-    asked_unit,
-    infer_answer_type,
-    parse_number,
     route_alternatives,
     route_steps,
     route_text,
-    says_not_seen,
     turn_combinations,
     turns_text,
 )
-from vlm3r_core.config import StreamConfig, check_choice
+from vlm3r_core.config import StreamConfig
 from vlm3r_core.model.cut3r_state import Cut3rState
-from vlm3r_core.model.language import KvCache
 from vlm3r_core.model.vlm3r import VLM3R, Encoded
 from vlm3r_core.preprocess import to_pixels
-from vlm3r_core.prompt import LETTERS, Tokenizer, question_message, suffix_ids, time_instruction
-from vlm3r_core.scene.questions import RouteQuestion, route_question
-from vlm3r_core.stream.decoding import continuation_log_probs, greedy_tokens, letter_probabilities
+from vlm3r_core.prompt import Tokenizer
+from vlm3r_core.scene.questions import route_question
 from vlm3r_core.stream.memory import KeptFrame, make_memory
 from vlm3r_core.stream.meter import StepMeter
 from vlm3r_core.stream.prefix import VisualPrefix
+from vlm3r_core.stream.reader import AnswerReader, ms_since
 from vlm3r_core.stream.snapshot import load_snapshot, save_snapshot
-from vlm3r_core.types import (
-    ANSWER_TYPES,
-    Answer,
-    AnswerPart,
-    Frame,
-    LatencyMs,
-    NoFrame,
-    Route,
-    StaleView,
-    StreamStats,
-)
+from vlm3r_core.types import Answer, AnswerPart, Frame, LatencyMs, NoFrame, Route, StaleView, StreamStats
 
 
 class StreamEngine:
@@ -76,6 +57,7 @@ class StreamEngine:
                 f"{model.config.language.vocab_size} rows; they do not belong together"
             )
         self._prefix = VisualPrefix(model, self.tokenizer, self.config.max_frames, self.config.max_question_tokens)
+        self._reader = AnswerReader(model, self.tokenizer, self.config, self._prefix)
         self._dropped = 0
         self.reset()
 
@@ -161,72 +143,16 @@ class StreamEngine:
         """Like `ask`, but yields the text as it is decoded; the last part carries the answer. Close it to cancel."""
         started = time.perf_counter()
         question, options = question.strip(), [option.strip() for option in options]
-        kind = self._check_question(question, options, answer_type)
-        limit = max_new_tokens or self.config.max_new_tokens
+        kind = self._reader.check_question(question, options, answer_type)
         self._prepare_view(not_before_ns)
         yield AnswerPart("", "prefill", 0)
-        suffix = self._suffix(question_message(question, options, brief=answer_type != "text"), limit)
-        with self._prefix.behind() as cache:
-            logits = self._read(suffix, cache)
-            if kind == "choice":
-                yield self._choose(options, logits, started)
-            else:
-                yield from self._decode(question, kind, logits, cache, limit, started)
-
-    def _choose(self, options: Sequence[str], logits: Tensor, started: float) -> AnswerPart:
-        probabilities = letter_probabilities(logits, self.tokenizer.letter_ids(len(options)))
-        best = max(range(len(options)), key=probabilities.__getitem__)
-        elapsed = _ms_since(started)
-        answer = Answer(
-            text=options[best],
-            kind="choice",
-            choice_idx=best,
-            confidence=probabilities[best],
-            confidence_meaning=CHOICE_CONFIDENCE,
-            seen=not says_not_seen(options[best]),
-            latency_ms=LatencyMs(first_token=elapsed, total=elapsed),
-            **self._bookkeeping(),
-        )
-        return AnswerPart(answer.text, "done", 0, answer)
-
-    def _decode(
-        self, question: str, kind: str, logits: Tensor, cache: KvCache, limit: int, started: float
-    ) -> Iterator[AnswerPart]:
-        stop_ids = (self.tokenizer.im_end, self.tokenizer.end_of_text)
-        ids, log_prob, first_token = [], 0.0, 0.0
-        steps = greedy_tokens(
-            self.model.language,
-            cache,
-            logits,
-            vocab_size=self.tokenizer.size,
-            stop_ids=stop_ids,
-            max_new_tokens=limit,
-        )
-        for count, (token, probability) in enumerate(steps, 1):
-            first_token = first_token or _ms_since(started)
-            log_prob += log(max(probability, 1e-30))
-            ids.append(token)
-            if token not in stop_ids:
-                yield AnswerPart(self._text(ids, whole=False), "decoding", count)
-        text = self._text([token for token in ids if token not in stop_ids])
-        value, unit = parse_number(text) if kind == "number" else (nan, "")
-        answer = Answer(
-            text=text,
-            kind=kind,
-            value=value,
-            unit=unit or (asked_unit(question) if kind == "number" else ""),
-            confidence=exp(log_prob / len(ids)),
-            confidence_meaning=DECODED_CONFIDENCE,
-            seen=not says_not_seen(text),
-            latency_ms=LatencyMs(first_token=first_token, total=_ms_since(started)),
-            **self._bookkeeping(),
-        )
-        yield AnswerPart(text, "done", len(ids), answer)
-
-    def _text(self, ids: Sequence[int], whole: bool = True) -> str:
-        text = self.tokenizer.decode(ids)
-        # A character may end in a later token; until then its bytes decode to the replacement character.
-        return text.strip() if whole else text.rstrip("\ufffd")
+        limit = max_new_tokens or self.config.max_new_tokens
+        facts = self._bookkeeping()
+        if kind == "choice":
+            yield self._reader.choose(question, options, facts, started)
+        else:
+            brief = answer_type != "text"
+            yield from self._reader.decode(question, kind, facts, started, brief=brief, max_new_tokens=limit)
 
     # ---- routes
 
@@ -250,12 +176,13 @@ class StreamEngine:
         """
         started = time.perf_counter()
         question = route_question(start, facing, goal, via)
-        self._check_length([question.text])
+        self._reader.check_length([question.text])
         self._prepare_view(not_before_ns)
         combinations = turn_combinations(question)
-        probabilities = self._score_turns(question, [turns_text(turns) for turns in combinations])
+        facts = self._bookkeeping()
+        probabilities = self._reader.score_turns(question, [turns_text(turns) for turns in combinations], facts)
         steps = route_steps(question, combinations, probabilities)
-        elapsed = _ms_since(started)
+        elapsed = ms_since(started)
         return Route(
             steps=steps,
             text=route_text(steps),
@@ -263,20 +190,8 @@ class StreamEngine:
             alternatives=route_alternatives(combinations, probabilities),
             confidence_meaning=ROUTE_CONFIDENCE,
             latency_ms=LatencyMs(first_token=elapsed, total=elapsed),
-            **self._bookkeeping(),
+            **facts,
         )
-
-    def _score_turns(self, question: RouteQuestion, texts: list[str]) -> list[float]:
-        """Probability of each combination: by option letter as the benchmark asks, beyond the letters by its text."""
-        if len(texts) <= len(LETTERS):
-            suffix = self._suffix(question_message(question.text, texts), 0)
-            with self._prefix.behind() as cache:
-                return letter_probabilities(self._read(suffix, cache), self.tokenizer.letter_ids(len(texts)))
-        continuations = [self.tokenizer.encode(text) for text in texts]
-        suffix = self._suffix(question_message(question.text), sum(map(len, continuations)))
-        with self._prefix.behind() as cache:
-            scores = continuation_log_probs(self.model.language, cache, self._read(suffix, cache), continuations)
-        return torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
 
     # ---- the session
 
@@ -359,31 +274,6 @@ class StreamEngine:
 
     # ---- parts
 
-    def _check_question(self, question: str, options: Sequence[str], answer_type: str) -> str:
-        check_choice("answer_type", answer_type, ANSWER_TYPES)
-        if not question:
-            raise ValueError("the question is empty; ask something, such as 'How far is the door?'")
-        if "" in options:
-            raise ValueError(f"options must not be empty texts, got {list(options)}")
-        self._check_length([question, *options])
-        kind = infer_answer_type(question, options) if answer_type == "auto" else answer_type
-        if (kind == "choice") != bool(options):
-            raise ValueError(
-                f"answer_type {answer_type!r} with {len(options)} options: options belong to 'choice' (or 'auto'), "
-                "and 'choice' needs options"
-            )
-        if kind == "choice" and not 2 <= len(options) <= len(LETTERS):
-            raise ValueError(f"a choice needs 2 to {len(LETTERS)} options, got {len(options)}")
-        return kind
-
-    def _check_length(self, texts: Sequence[str]) -> None:
-        length = sum(map(len, texts))
-        if length > self.config.max_question_chars:
-            raise ValueError(
-                f"the question has {length} characters with its options, at most {self.config.max_question_chars} are "
-                "taken; shorten it or raise max_question_chars"
-            )
-
     def _prepare_view(self, not_before_ns: int) -> None:
         if not self._frames_seen:
             raise NoFrame("no frame was seen yet; push frames (is the camera publishing?) before asking")
@@ -391,27 +281,6 @@ class StreamEngine:
             age_s = (not_before_ns - self._stamp_ns) / 1e9
             raise StaleView(f"the newest frame is {age_s:.1f} s older than accepted; is the camera still publishing?")
         self._sync_prefix()
-
-    def _suffix(self, message: str, room: int) -> list[int]:
-        if self.config.time_instruction:
-            stamps = [frame.stamp_ns for frame in self._memory.context()]
-            message = time_instruction([(stamp - stamps[0]) / 1e9 for stamp in stamps]) + "\n" + message
-        ids = suffix_ids(self.tokenizer, message)
-        limit = self.config.max_question_tokens
-        if len(ids) + room + 1 > limit:
-            raise ValueError(
-                f"the question needs {len(ids)} tokens and {room} for its answer, there is room for {limit}; "
-                "shorten it or raise max_question_tokens"
-            )
-        return ids
-
-    @torch.inference_mode()
-    def _read(self, suffix: list[int], cache: KvCache) -> Tensor:
-        """Runs a question behind the prefix; returns the logits [V] of the first answer token."""
-        embeddings = self.model.language.embed(torch.tensor(suffix, device=self.model.device))
-        if self.model.config.newline == "one_token":
-            embeddings = torch.cat([self.model.image_newline[None], embeddings])
-        return self.model.language.next_logits(embeddings, cache)
 
     def _bookkeeping(self) -> dict:
         context = self._memory.context()
@@ -426,7 +295,3 @@ class StreamEngine:
 
 def _memory_facts(config: dict) -> dict:
     return {name: config[name] for name in ("memory_policy", "max_frames", "max_pool_frames")}
-
-
-def _ms_since(started: float) -> float:
-    return (time.perf_counter() - started) * 1e3
