@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from vlm3r_core.config import Cut3rConfig
 from vlm3r_core.model.cut3r import Cut3r
+from vlm3r_core.model.rope import grid_positions, state_positions
 
 SETS = ("square", "rect")
 TOLERANCE_HALF = 1.5e-3
@@ -128,6 +129,14 @@ def test_initial_state(golden_dir, name):
     state = published_model(golden_dir / name).init_state(2)
     torch.testing.assert_close(state.tokens, theirs["state_init"], rtol=0, atol=TOLERANCE)
     assert torch.equal(state.memory, theirs["mem_init"])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_positions(golden_dir, name):
+    theirs, config = tensors(outputs_file(golden_dir / name, True)), published_config(golden_dir / name)
+    height, width = tensors(golden_dir / name / "inputs.safetensors")["frames"].shape[-2:]
+    assert torch.equal(grid_positions(height // 16, width // 16), theirs["enc_pos"][0, 0])
+    assert torch.equal(state_positions(config.state_size, config.state_pe), theirs["state_pos"][0])
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -92,9 +92,10 @@ def rotate(x: Tensor, rotary: Rotary, half_rounding: bool = False) -> Tensor:
         half_rounding: round to float16 before and after, as the published image encoder does at any precision.
     """
     values = x.to(torch.float16) if half_rounding else x
-    partner = values.unflatten(-1, (2, 2, -1)).flip(-2).flatten(-3)
+    u_row, v_row, u_column, v_column = values.chunk(4, dim=-1)
+    partner = torch.cat((v_row, u_row, v_column, u_column), dim=-1)
     # float32 factors promote half precision values
-    rotated = values * rotary.cos + partner * rotary.sin
+    rotated = torch.addcmul(values * rotary.cos, partner, rotary.sin)
     if half_rounding:
         rotated = rotated.to(torch.float16)
     return rotated.to(x.dtype)
