@@ -44,7 +44,7 @@ class NodeConfig:
     wait_for_model: bool = setting(False, "configure waits until the model is loaded, and fails if it does not load")
     autostart: bool = setting(True, "the process configures and activates the node by itself (read at start only)")
     exit_on_failure: bool = setting(
-        False, "a model that failed ends the process with code 1, so that a launch file can start it again"
+        False, "a model or a start that failed ends the process with code 1, so that a launch file can start it again"
     )
 
     def __post_init__(self):

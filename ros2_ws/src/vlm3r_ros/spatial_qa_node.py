@@ -187,6 +187,12 @@ class SpatialQaNode(LifecycleNode):
         """Configures and activates; False where one of them failed."""
         return self.trigger_configure() == SUCCESS and self.context.ok() and self.trigger_activate() == SUCCESS
 
+    def give_up(self) -> None:
+        """Ends the process with exit code 1 where exit_on_failure asks for it."""
+        if self.get_parameter("exit_on_failure").value:
+            self.exit_code = 1
+            self.context.try_shutdown()
+
     def close(self) -> None:
         """Stops the worker and frees what destroy_node leaves; for the end of the process."""
         self._release()
@@ -245,9 +251,7 @@ class SpatialQaNode(LifecycleNode):
             self.trigger_deactivate()
         else:
             self.trigger_activate()
-        if self.config.exit_on_failure:
-            self.exit_code = 1
-            self.context.try_shutdown()
+        self.give_up()
 
     def _on_time_jump(self, jump: TimeJump) -> None:
         if self.worker and self.worker.stats().state == "ready":
@@ -271,7 +275,7 @@ def main(args: list[str] | None = None) -> int:
     """Runs the node until Ctrl-C or SIGTERM.
 
     Returns:
-        0; 1 if the model failed and exit_on_failure is set.
+        0; 1 if the start or the model failed and exit_on_failure is set.
     """
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
     rclpy.init(args=args)
@@ -279,8 +283,8 @@ def main(args: list[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value:
-            node.start()
+        if node.get_parameter("autostart").value and not node.start():
+            node.give_up()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
