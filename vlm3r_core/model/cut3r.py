@@ -154,9 +154,8 @@ class Cut3r(nn.Module):
             gate = torch.where(state.fresh[:, None], 1, score.sigmoid()).to(candidate.dtype)
             candidate = torch.lerp(state.tokens, candidate, gate.unsqueeze(-1))
         memory = self.pose_retriever.write(key, tokens.camera, state.memory)
-        writes = view.img_mask if update is None else update if view.img_mask is None else update & view.img_mask
         new = Cut3rState(candidate, memory, torch.zeros_like(state.fresh))
-        return self._settle(state, new, writes, reset), tokens
+        return self._settle(state, new, _both(view.img_mask, update), reset), tokens
 
     def geometry(self, tokens: Cut3rTokens) -> Geometry:
         """Points, confidences, camera pose and colour of a view, computed here and not in `step`.
@@ -256,6 +255,13 @@ class Cut3r(nn.Module):
 
 def _decoder(config: Cut3rConfig, heads: int) -> nn.ModuleList:
     return nn.ModuleList(DecoderBlock(config.dec_embed_dim, heads, config.mlp_ratio) for _ in range(config.dec_depth))
+
+
+def _both(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Where both flags are True; an absent flag is True everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def _blend(mask: Tensor, chosen: Tensor, other: Tensor) -> Tensor:

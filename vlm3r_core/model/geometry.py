@@ -1,6 +1,6 @@
 """What CUT3R says about space, and its conversions: poses, rays, focal length. No weights.
 
-Pixels here are CUT3R's: integer coordinates at pixel corners, the top left one 0, 0.
+Pixels here are CUT3R's: the ray of pixel (u, v) goes through u, v and not through u + 0.5, v + 0.5.
 """
 
 from __future__ import annotations
