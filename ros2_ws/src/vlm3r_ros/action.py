@@ -9,7 +9,7 @@ from rclpy.callback_groups import CallbackGroup
 from vlm3r_core.types import AnswerPart
 from vlm3r_ros.convert import CODES, fill_answer
 from vlm3r_ros.interfaces import AnswerQuestion
-from vlm3r_ros.services import settle, submit_question
+from vlm3r_ros.services import REQUEST_QOS, settle, submit_question
 
 
 class AnswerAction:
@@ -27,6 +27,9 @@ class AnswerAction:
             callback_group=group,
             goal_callback=self._on_goal,
             cancel_callback=self._on_cancel,
+            goal_service_qos_profile=REQUEST_QOS,
+            result_service_qos_profile=REQUEST_QOS,
+            cancel_service_qos_profile=REQUEST_QOS,
         )
 
     def destroy(self) -> None:

@@ -7,12 +7,15 @@ from concurrent.futures import Future
 from math import inf, isnan
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
 
 from vlm3r_core.types import Busy, NoFrame, NotReady, StaleView
 from vlm3r_ros.convert import CODES, NS_PER_S, error_code, error_text, fill_answer, fill_error, fill_route
 from vlm3r_ros.interfaces import AskSpatial, FilePath, PlanRoute
 
+# rclpy's default keeps 10 requests: of 50 sent at once some would be lost without a word
+REQUEST_QOS = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 REFUSALS = (NotReady, Busy, NoFrame, StaleView, ValueError)
 """What submitting a question may raise at once; everything else arrives through its Job."""
 
@@ -116,7 +119,7 @@ class Services:
             (FilePath, "save", self._save),
             (FilePath, "load", self._load),
         ):
-            node.create_service(kind, f"~/{name}", callback, callback_group=group)
+            node.create_service(kind, f"~/{name}", callback, qos_profile=REQUEST_QOS, callback_group=group)
 
     async def _ask(self, request, response):
         return await settle(self._node, lambda: submit_question(self._node, request), fill_answer, response)
