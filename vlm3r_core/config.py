@@ -189,6 +189,8 @@ class ModelConfig:
     # 2x2 pooling of projected tokens
     pool: str = "bilinear"
     newline: str = "grid"
+    # divides (or multiplies, below zero) the logits of tokens the answer holds already; the published decoding has one
+    repetition_penalty: float = 1.0
     # seed of the random weights, None for weights read from files
     random_seed: int | None = None
 
@@ -196,6 +198,7 @@ class ModelConfig:
         object.__setattr__(self, "token_selection", token_selection(self.token_selection))
         check_choice("ModelConfig.pool", self.pool, POOL_MODES)
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
+        check_range("ModelConfig.repetition_penalty", self.repetition_penalty, 1.0)
         if self.siglip.hidden_size % self.fusion_heads:
             raise ValueError(
                 f"ModelConfig: {self.fusion_heads} fusion heads must divide the SigLIP width {self.siglip.hidden_size}"

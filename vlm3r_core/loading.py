@@ -1,4 +1,4 @@
-"""A model spec to a model on a device. Presets with seeded random weights; it reads no checkpoints yet."""
+"""A model spec to a model on a device, and to its tokenizer. Which file holds which weight is weights.py's business."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import nn
 
 from vlm3r_core.config import MODEL_PRESETS, ModelConfig
 from vlm3r_core.model.vlm3r import VLM3R
+from vlm3r_core.prompt import Tokenizer
+from vlm3r_core.published import Published
+from vlm3r_core.weights import fill_weights
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -18,15 +21,34 @@ def model_config(spec: str) -> ModelConfig:
     """The sizes a model spec stands for, without building anything.
 
     Raises:
-        ValueError: unknown spec; names the known ones and the nearest.
+        ValueError: unknown spec (names the known ones and the nearest), or files that contradict each other.
+        FileNotFoundError: a file of a published model is missing.
     """
+    published = _published(spec)
+    return published.config() if published else MODEL_PRESETS[spec]
+
+
+def tokenizer_for(spec: str) -> Tokenizer:
+    """The tokenizer that belongs to a model spec: the base model's, or the bundled one of the presets.
+
+    Raises:
+        ValueError, FileNotFoundError: as `model_config`; or the base model has no tokenizer in Qwen2's layout.
+    """
+    published = _published(spec)
+    return Tokenizer(published.tokenizer_path if published else None)
+
+
+def _published(spec: str) -> Published | None:
+    """The files a spec names, None for a preset."""
     if spec in MODEL_PRESETS:
-        return MODEL_PRESETS[spec]
+        return None
+    if "=" in spec:
+        return Published.parse(spec)
     near = difflib.get_close_matches(spec, MODEL_PRESETS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint} "
-        "(loading checkpoint folders is not built yet)"
+        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint}, or "
+        "base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]"
     )
 
 
@@ -63,20 +85,25 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load(spec: str, device: str = "auto", dtype: str = "auto") -> VLM3R:
-    """Builds a model, ready to serve.
+    """Builds a model, ready to serve. Its tokenizer comes from `tokenizer_for`.
 
     Args:
-        spec: a preset: `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed).
+        spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed), or the files
+            of a published model, `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`.
 
     Raises:
-        ValueError: unknown spec, device or dtype.
+        ValueError: unknown spec, device or dtype; files that contradict each other, or do not fill the model.
+        FileNotFoundError: a file of a published model is missing.
     """
     config = model_config(spec)
     target = resolve_device(device)
     model = build(config, target, resolve_dtype(dtype, target))
-    randomize(model, config.random_seed or 0)
+    if published := _published(spec):
+        fill_weights(model, published)
+    else:
+        randomize(model, config.random_seed)
     return model
 
 

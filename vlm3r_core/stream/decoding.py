@@ -16,11 +16,27 @@ def letter_probabilities(logits: Tensor, letter_ids: Sequence[int]) -> list[floa
 
 
 @torch.inference_mode()
-def greedy_step(logits: Tensor, vocab_size: int) -> tuple[int, float]:
-    """The likeliest token id below vocab_size and its probability."""
-    probabilities = logits[:vocab_size].float().softmax(0)
-    probability, token = probabilities.max(0)
-    return int(token), float(probability)
+def greedy_step(
+    logits: Tensor, vocab_size: int, said: Sequence[int] = (), repetition_penalty: float = 1.0
+) -> tuple[int, float]:
+    """The best token id below vocab_size and its probability.
+
+    Args:
+        logits: [V].
+        vocab_size: ids from here on are never chosen (rows without a token).
+        said: ids that were decoded before; their logits are divided by the penalty, multiplied if negative. The
+            probability is the model's own, without penalty.
+        repetition_penalty: 1 or more.
+    """
+    logits = logits[:vocab_size].float()
+    scores = logits
+    if said and repetition_penalty != 1.0:
+        ids = torch.tensor(sorted(set(said)), device=logits.device)
+        chosen = logits[ids]
+        penalized = torch.where(chosen > 0, chosen / repetition_penalty, chosen * repetition_penalty)
+        scores = logits.index_copy(0, ids, penalized)
+    token = int(scores.argmax())
+    return token, float(logits.softmax(0)[token])
 
 
 def greedy_tokens(
@@ -31,6 +47,7 @@ def greedy_tokens(
     vocab_size: int,
     stop_ids: Sequence[int],
     max_new_tokens: int,
+    repetition_penalty: float = 1.0,
 ) -> Iterator[tuple[int, float]]:
     """Decodes greedily behind the cached text, one (token id, probability) at a time.
 
@@ -41,9 +58,12 @@ def greedy_tokens(
         vocab_size: ids from here on are never chosen (rows without a token).
         stop_ids: end tokens; the one that ends the text is yielded last.
         max_new_tokens: yields at most this many.
+        repetition_penalty: on tokens decoded here, not on the text before; 1 for none.
     """
+    said: list[int] = []
     for count in range(1, max_new_tokens + 1):
-        token, probability = greedy_step(logits, vocab_size)
+        token, probability = greedy_step(logits, vocab_size, said, repetition_penalty)
+        said.append(token)
         yield token, probability
         if token in stop_ids or count == max_new_tokens:
             return

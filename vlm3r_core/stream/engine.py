@@ -41,15 +41,17 @@ class StreamEngine:
     Args:
         model: from vlm3r_core.load.
         config: how the stream keeps time and memory.
-        tokenizer: the model's tokenizer, default the bundled one.
+        tokenizer: from vlm3r_core.loading.tokenizer_for; default the bundled one, which fits random weights only.
 
     Raises:
-        ValueError: the context would not fit the language model.
+        ValueError: the context would not fit the language model, or the tokenizer is not the model's.
     """
 
     def __init__(self, model: VLM3R, config: StreamConfig | None = None, tokenizer: Tokenizer | None = None):
         self.model = model
         self.config = config or StreamConfig()
+        if tokenizer is None and model.config.trained:
+            raise ValueError("a trained model needs the tokenizer it was trained with; pass tokenizer_for(model spec)")
         self.tokenizer = tokenizer or Tokenizer()
         if self.tokenizer.size > model.config.language.vocab_size:
             raise ValueError(

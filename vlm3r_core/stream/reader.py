@@ -118,6 +118,7 @@ class AnswerReader:
                 vocab_size=self._tokenizer.size,
                 stop_ids=stop_ids,
                 max_new_tokens=max_new_tokens,
+                repetition_penalty=self._model.config.repetition_penalty,
             )
             for count, (token, probability) in enumerate(steps, 1):
                 first_token = first_token or ms_since(started)

@@ -58,10 +58,11 @@ def logged(otherwise: TransitionCallbackReturn):
 
 def make_engine(config: NodeConfig, stream: StreamConfig):
     """Loads the model and starts an empty stream; runs on the worker's thread."""
-    from vlm3r_core.loading import load
+    from vlm3r_core.loading import load, tokenizer_for
     from vlm3r_core.stream.engine import StreamEngine
 
-    return StreamEngine(load(config.model, device=config.device, dtype=config.dtype), stream)
+    model = load(config.model, device=config.device, dtype=config.dtype)
+    return StreamEngine(model, stream, tokenizer_for(config.model))
 
 
 def make_worker(config: NodeConfig, stream: StreamConfig, on_frame: Callable[[], None]):

@@ -1,0 +1,61 @@
+"""Tensors in files, seen by key and shape before any is read. Knows formats, not models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from vlm3r_core.safe_pickle import read_torch_file
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that lies in a file and has not been read."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def open_tensors(path: Path, inside: str = "") -> dict[str, Stored]:
+    """The tensors of a file by key; only their shapes are read.
+
+    Args:
+        path: safetensors by its suffix, otherwise what torch.save wrote.
+        inside: key of the dictionary of tensors in the outermost dictionary, if it has that key.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, refused, or not a dictionary of tensors.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; the download is incomplete, fetch it again")
+    return _open_safetensors(path) if path.suffix == ".safetensors" else _open_torch_file(path, inside)
+
+
+def _open_safetensors(path: Path) -> dict[str, Stored]:
+    try:
+        file = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or cut off ({error}); fetch it again") from error
+    keys = file.keys()
+    return {key: Stored(tuple(file.get_slice(key).get_shape()), partial(file.get_tensor, key)) for key in keys}
+
+
+def _open_torch_file(path: Path, inside: str) -> dict[str, Stored]:
+    content = read_torch_file(path)
+    if isinstance(content, dict) and inside in content:
+        content = content[inside]
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}")
+    if odd := [key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
+        raise ValueError(f"{path} must hold tensors by name, but {odd[0]!r} is {type(content[odd[0]]).__name__}")
+    return {key: Stored(tuple(value.shape), partial(_given, value)) for key, value in content.items()}
+
+
+def _given(tensor: Tensor) -> Tensor:
+    return tensor
