@@ -46,9 +46,13 @@ def model():
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients():
+def _no_gradients_and_one_thread():
+    """Matrices here are too small to share; waiting for a second thread costs more on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.no_grad():
         yield
+    torch.set_num_threads(before)
 
 
 def images(frames=4, batch=2, seed=1, height=HEIGHT, width=WIDTH):

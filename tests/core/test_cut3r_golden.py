@@ -7,6 +7,7 @@ costs up to 1e-3; a missing rounding costs 2.7e-3 and more.
 
 import importlib.util
 import json
+import os
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,6 +29,15 @@ LOOSER = {"mem": 1e-4, "pts3d_self": 1e-4, "pts3d_world": 1e-4}
 TOLERANCE_FULL = 1e-4
 FLAGS = ("ray_map", "img_mask", "ray_mask", "update", "reset")
 FULL_MODEL_BYTES = 6e9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Matrices of the small sets are too small to share; waiting for a second thread costs more on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +230,6 @@ def full_model(golden_dir, full_keys, recipe):
     """The full-size network with the recipe's weights, 3.2 GB."""
     if available_bytes() < FULL_MODEL_BYTES:
         pytest.skip(f"the full-size model needs 6 GB of free memory, {available_bytes() / 1e9:.1f} GB are free")
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, 2))
     names = sorted({recipe.canon(key) for key in full_keys["keys"]})
     with ThreadPoolExecutor(2) as pool:
         drawn = pool.map(lambda name: torch.from_numpy(recipe.weight(name, full_keys["keys"][name])), names)
@@ -230,8 +238,7 @@ def full_model(golden_dir, full_keys, recipe):
         assert weights[recipe.canon(key)].flatten()[:3].tolist() == pytest.approx(sample["first"], abs=1e-7)
     model = meta_model()
     model.load_state_dict({key: weights[recipe.canon(key)] for key in full_keys["keys"]}, strict=True, assign=True)
-    yield model
-    torch.set_num_threads(before)
+    return model
 
 
 def subsampled(name, value):
@@ -242,8 +249,11 @@ def subsampled(name, value):
     return value if name == "camera_pose" else value[:, :, ::step]
 
 
+# half a minute on two free cores, minutes on busy ones
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("half", [True, False], ids=["as shipped", "fp32 rope"])
 def test_full_size(golden_dir, full_model, recipe, half):
+    torch.set_num_threads(min(os.cpu_count() or 1, 2))
     theirs = tensors(outputs_file(golden_dir / "full_recipe", half))
     for block in full_model.enc_blocks:
         block.attn.half_rounding = half
