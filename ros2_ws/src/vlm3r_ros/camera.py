@@ -59,9 +59,10 @@ class Pace:
             return True
         period_ns = int(NS_PER_S / max_fps)
         early_ns = self._due_ns - stamp_ns
-        # a quarter period of tolerance, or a camera at just this rate would lose frames to jitter;
-        # more than a period early means that time went backwards
-        if period_ns // 4 < early_ns <= period_ns:
+        # a quarter period of tolerance, or a camera at just this rate would lose frames to jitter
+        tolerance_ns = period_ns // 4
+        # earlier than any frame after the last one taken: time went backwards
+        if tolerance_ns < early_ns <= period_ns + tolerance_ns:
             return False
         on_schedule = abs(early_ns) <= period_ns
         self._due_ns = (self._due_ns if on_schedule else stamp_ns) + period_ns
