@@ -83,17 +83,17 @@ def render(T_WC: np.ndarray, width: int = WIDTH_PX, height: int = HEIGHT_PX) -> 
     Returns:
         uint8 [H, W, 3].
     """
-    rays_W = _rays(width, height) @ T_WC[:3, :3].T
-    origin_W = T_WC[:3, 3]
+    rays_W = T_WC[:3, :3] @ _rays(width, height)
+    origin_W = T_WC[:3, 3:]
     distance, axis = _leave_room(origin_W, rays_W)
-    colour = _room_colour(origin_W + distance[:, None] * rays_W, axis)
+    colour = _room_colour(origin_W + distance * rays_W, axis)
     for box in FURNITURE:
         near, near_axis = _enter_box(origin_W, rays_W, box)
         hit = near < distance
         distance[hit], axis[hit] = near[hit], near_axis[hit]
-        colour[hit] = _box_colour(origin_W + near[hit, None] * rays_W[hit], near_axis[hit], box)
+        colour[:, hit] = _box_colour(origin_W + near[hit] * rays_W[:, hit], near_axis[hit], box)
     light = np.array([0.78, 0.9, 1.0])[axis] * np.clip(1.15 - 0.07 * distance, 0.4, 1.0)
-    return np.clip(colour * light[:, None], 0, 255).astype(np.uint8).reshape(height, width, 3)
+    return np.clip(colour * light, 0, 255).astype(np.uint8).T.reshape(height, width, 3)
 
 
 def write_walk(folder: Path, count: int = DEFAULT_FRAMES) -> Path:
@@ -108,56 +108,57 @@ def write_walk(folder: Path, count: int = DEFAULT_FRAMES) -> Path:
 
 
 def _rays(width: int, height: int) -> np.ndarray:
-    """Unit rays through the pixel centres in the camera frame, [H * W, 3]."""
+    """Unit rays through the pixel centres in the camera frame, float [3, H * W], row by row."""
     focal_px = width / 2 / tan(FIELD_OF_VIEW_RAD / 2)
     u, v = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
-    rays = np.stack([u, v, np.full_like(u, focal_px)], axis=-1).reshape(-1, 3)
-    return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+    rays = np.stack([u, v, np.full_like(u, focal_px)]).reshape(3, -1)
+    return rays / np.linalg.norm(rays, axis=0)
 
 
 def _slabs(origin: np.ndarray, rays: np.ndarray, low, high) -> tuple[np.ndarray, np.ndarray]:
-    """Distances at which rays enter and leave the space between each pair of planes, [R, 3] each."""
+    """Distances at which rays enter and leave the space between each pair of planes, [3, R] each."""
     rays = np.where(np.abs(rays) < 1e-9, 1e-9, rays)
-    first, second = (np.array(low) - origin) / rays, (np.array(high) - origin) / rays
+    first, second = (_column(low) - origin) / rays, (_column(high) - origin) / rays
     return np.minimum(first, second), np.maximum(first, second)
 
 
 def _leave_room(origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance to the room's shell and the axis of the wall that is hit, [R] each."""
     _, leave = _slabs(origin, rays, (0, 0, 0), ROOM_SIZE_M)
-    return leave.min(axis=1), leave.argmin(axis=1)
+    return leave.min(axis=0), leave.argmin(axis=0)
 
 
 def _enter_box(origin: np.ndarray, rays: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     """Distance to a box, infinite where it is missed, and the axis of the face, [R] each."""
     enter, leave = _slabs(origin, rays, box.low, box.high)
-    near = enter.max(axis=1)
-    missed = (near > leave.min(axis=1)) | (near <= 0)
-    return np.where(missed, np.inf, near), enter.argmax(axis=1)
+    near = enter.max(axis=0)
+    missed = (near > leave.min(axis=0)) | (near <= 0)
+    return np.where(missed, np.inf, near), enter.argmax(axis=0)
 
 
 def _room_colour(points: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Planks on the floor, papered walls with a skirting board, a plain ceiling; float [R, 3]."""
-    x, y, z = points.T
+    """Planks on the floor, papered walls with a skirting board, a plain ceiling; float [3, R]."""
+    x, y, z = points
     planks = np.floor(y / 0.14)
     grain = 14 * np.sin(9 * x + 2.3 * planks) + 18 * np.sin(37.1 * planks)
     joint = ((y / 0.14) % 1 < 0.06) | ((x / 1.2 + 0.37 * planks) % 1 < 0.012)
-    floor = np.array([150, 112, 74]) + grain[:, None] - 60 * joint[:, None]
+    floor = _column((150, 112, 74)) + grain - 60 * joint
     along = np.where(axis == 0, y, x)
     paper = 9 * ((along / 0.3) % 1 < 0.5) + 6 * np.sin(21 * along) * np.sin(17 * z)
-    wall = np.array([196, 194, 178]) + paper[:, None]
-    wall = np.where((z < 0.1)[:, None], np.array([235, 235, 230]), wall)
-    wall = np.where(((axis == 0) & (x > 1))[:, None], wall * [0.8, 0.92, 1.0], wall)
-    shell = np.where((z > 1)[:, None], np.array([240, 240, 238]), floor)
-    return np.where((axis == 2)[:, None], shell, wall).astype(float)
+    wall = np.where(z < 0.1, _column((235, 235, 230)), _column((196, 194, 178)) + paper)
+    wall = np.where((axis == 0) & (x > 1), wall * _column((0.8, 0.92, 1.0)), wall)
+    return np.where(axis == 2, np.where(z > 1, _column((240, 240, 238)), floor), wall)
 
 
 def _box_colour(points: np.ndarray, axis: np.ndarray, box: Box) -> np.ndarray:
-    """The box's colour with a fine weave and darker edges; float [R, 3]."""
-    low, high = np.array(box.low), np.array(box.high)
-    edge_m = np.minimum(points - low, high - points)
+    """The box's colour with a fine weave and darker edges; float [3, R]."""
+    edge_m = np.minimum(points - _column(box.low), _column(box.high) - points)
     # the coordinate across the face is zero there and would always look like an edge
-    edge_m[np.arange(len(points)), axis] = np.inf
-    weave = 8 * np.sin(60 * points).prod(axis=1) + 5 * np.sin(130 * points.sum(axis=1))
-    shade = np.where(edge_m.min(axis=1) < 0.015, 0.6, 1.0)
-    return (np.array(box.colour) + weave[:, None]) * shade[:, None]
+    edge_m[axis, np.arange(points.shape[1])] = np.inf
+    weave = 8 * np.sin(60 * points).prod(axis=0) + 5 * np.sin(130 * points.sum(axis=0))
+    return (_column(box.colour) + weave) * np.where(edge_m.min(axis=0) < 0.015, 0.6, 1.0)
+
+
+def _column(values) -> np.ndarray:
+    """Three numbers as [3, 1]."""
+    return np.array(values, float)[:, None]
