@@ -249,7 +249,8 @@ class StreamEngine:
         tokens = tensors["visual_tokens"].to(**weights) if facts["frames"] else []
         self.reset()
         self._state = state
-        self._memory.restore(KeptFrame(*fact, t) for fact, t in zip(facts["frames"], tokens, strict=True))
+        # Own storage for each frame: a view would keep all frames of the file alive as long as one is kept.
+        self._memory.restore(KeptFrame(*fact, t.clone()) for fact, t in zip(facts["frames"], tokens, strict=True))
         self._frames_seen, self._stamp_ns = facts["frames_seen"], facts["stamp_ns"]
         self._session_id = facts["session_id"]
         if self._memory.eager and self._frames_seen:
