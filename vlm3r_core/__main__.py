@@ -85,12 +85,11 @@ def _watched(clip: Clip, arguments: argparse.Namespace):
     """An engine that has seen the whole clip."""
     # torch takes seconds to import: a wrong path is told before that
     from vlm3r_core import StreamEngine, load
-    from vlm3r_core.loading import tokenizer_for
 
     model = load(arguments.model, device=arguments.device, dtype=arguments.dtype)
     kept = arguments.max_frames or StreamConfig.max_frames
     config = StreamConfig(max_frames=kept, max_pool_frames=max(kept, StreamConfig.max_pool_frames))
-    engine = StreamEngine(model, config, tokenizer_for(arguments.model))
+    engine = StreamEngine(model, config)
     for frame in tqdm(clip, total=clip.frame_count, desc="watching", unit="frame", file=sys.stderr):
         engine.push(frame)
     return engine

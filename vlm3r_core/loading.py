@@ -85,7 +85,7 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load(spec: str, device: str = "auto", dtype: str = "auto") -> VLM3R:
-    """Builds a model, ready to serve. Its tokenizer comes from `tokenizer_for`.
+    """Builds a model with its tokenizer (`model.tokenizer`), ready to serve.
 
     Args:
         spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed), or the files
@@ -104,6 +104,7 @@ def load(spec: str, device: str = "auto", dtype: str = "auto") -> VLM3R:
         fill_weights(model, published)
     else:
         randomize(model, config.random_seed)
+    model.tokenizer = tokenizer_for(spec)
     return model
 
 

@@ -54,6 +54,8 @@ class VLM3R(nn.Module):
         self.projector = Projector(image_dim, language_dim)
         self.image_newline = nn.Parameter(torch.zeros(language_dim))
         self.language = LanguageModel(config.language)
+        # whoever loads the weights puts their tokenizer here; the network itself never looks at it
+        self.tokenizer = None
 
     @property
     def device(self) -> torch.device:

@@ -41,7 +41,7 @@ class StreamEngine:
     Args:
         model: from vlm3r_core.load.
         config: how the stream keeps time and memory.
-        tokenizer: from vlm3r_core.loading.tokenizer_for; default the bundled one, which fits random weights only.
+        tokenizer: default the one that came with the model; the bundled one for random weights that have none.
 
     Raises:
         ValueError: the context would not fit the language model, or the tokenizer is not the model's.
@@ -50,6 +50,7 @@ class StreamEngine:
     def __init__(self, model: VLM3R, config: StreamConfig | None = None, tokenizer: Tokenizer | None = None):
         self.model = model
         self.config = config or StreamConfig()
+        tokenizer = tokenizer or model.tokenizer
         if tokenizer is None and model.config.trained:
             raise ValueError("a trained model needs the tokenizer it was trained with; pass tokenizer_for(model spec)")
         self.tokenizer = tokenizer or Tokenizer()
@@ -88,6 +89,9 @@ class StreamEngine:
         self._stamp_ns, self._next_stamp_ns = frame.stamp_ns, frame.stamp_ns + 1
         if self._memory.eager:
             self._sync_prefix()
+        if self.model.device.type == "cuda":
+            # Without it the step times would be launch times, and frames would pile up on the GPU.
+            torch.cuda.synchronize(self.model.device)
         self._meter.add(time.perf_counter() - started)
         return True
 
@@ -99,9 +103,6 @@ class StreamEngine:
     @torch.inference_mode()
     def _sync_prefix(self) -> None:
         self._prefix.sync(self._memory.context())
-        if self.model.device.type == "cuda":
-            # Without it the step times would be launch times, and frames would pile up on the GPU.
-            torch.cuda.synchronize(self.model.device)
 
     # ---- questions
 

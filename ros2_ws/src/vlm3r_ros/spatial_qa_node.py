@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
 import time
 import traceback
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import rclpy
+from rclpy.action.server import RCLError
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
@@ -58,11 +60,10 @@ def logged(otherwise: TransitionCallbackReturn):
 
 def make_engine(config: NodeConfig, stream: StreamConfig):
     """Loads the model and starts an empty stream; runs on the worker's thread."""
-    from vlm3r_core.loading import load, tokenizer_for
+    from vlm3r_core.loading import load
     from vlm3r_core.stream.engine import StreamEngine
 
-    model = load(config.model, device=config.device, dtype=config.dtype)
-    return StreamEngine(model, stream, tokenizer_for(config.model))
+    return StreamEngine(load(config.model, device=config.device, dtype=config.dtype), stream)
 
 
 def make_worker(config: NodeConfig, stream: StreamConfig, on_frame: Callable[[], None]):
@@ -190,7 +191,7 @@ class SpatialQaNode(LifecycleNode):
 
     def give_up(self) -> None:
         """Ends the process with exit code 1 where exit_on_failure asks for it."""
-        if self.get_parameter("exit_on_failure").value:
+        if self.context.ok() and self.get_parameter("exit_on_failure").value:
             self.exit_code = 1
             self.context.try_shutdown()
 
@@ -284,12 +285,21 @@ def main(args: list[str] | None = None) -> int:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
-        if node.get_parameter("autostart").value and not node.start():
+        if not node.get_parameter("autostart").value:
+            node.get_logger().info("unconfigured: waiting for a lifecycle manager to configure and activate it")
+        elif not node.start():
             node.give_up()
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:
+        # a signal invalidates the context at any moment, also while a callback publishes
+        if node.context.ok():
+            raise
     finally:
+        # Ctrl-C in a terminal reaches the node twice, from the terminal and from ros2 launch: let it end in order
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         node.close()
         executor.shutdown()
         node.destroy_node()
