@@ -28,6 +28,7 @@ from vlm3r_ros.interfaces import SpatialState
 JPEG_QUALITY = 90
 SETTLE_S = 0.5
 REPORT_S = 5.0
+POLL_S = 0.05
 EXIT_OK, EXIT_FAILED = 0, 1
 
 
@@ -96,7 +97,7 @@ class CameraPlayer(Node):
         for frame, interval_s in self._frames():
             # no burst after a delay, and no drift without one
             due_s = max(due_s + interval_s, time.monotonic())
-            self._spin_until(lambda due_s=due_s: time.monotonic() >= due_s)
+            self._spin_for(due_s - time.monotonic())
             self._publish_and_wait(frame)
             if time.monotonic() - reported_s > REPORT_S:
                 reported_s = time.monotonic()
@@ -144,8 +145,7 @@ class CameraPlayer(Node):
         if self.config.wait_for_state:
             self._wait(self._is_ready, f"the model to be ready ({self.config.wait_for_state})")
         # the subscriber may learn of this publisher a little later than the other way round
-        settled_s = time.monotonic() + SETTLE_S
-        self._spin_until(lambda: time.monotonic() >= settled_s)
+        self._spin_for(SETTLE_S)
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
         while not self._spin_until(condition, REPORT_S):
@@ -168,14 +168,18 @@ class CameraPlayer(Node):
                 f"{self._publisher.topic_name} and takes every frame (max_fps 0)"
             )
 
-    def _spin_until(self, condition: Callable[[], bool], timeout_s: float = float("inf")) -> bool:
+    def _spin_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Serves callbacks until the condition holds; False where the time ran out first."""
         until_s = time.monotonic() + timeout_s
         while not condition():
-            if time.monotonic() >= until_s:
+            left_s = until_s - time.monotonic()
+            if left_s <= 0:
                 return False
-            self._executor.spin_once(timeout_sec=0.002)
+            self._executor.spin_once(timeout_sec=min(left_s, POLL_S))
         return True
+
+    def _spin_for(self, seconds: float) -> None:
+        self._spin_until(lambda: False, seconds)
 
     def _on_state(self, state: SpatialState) -> None:
         self._state = state
