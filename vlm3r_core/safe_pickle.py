@@ -13,7 +13,17 @@ import torch
 _SETTINGS_MODULES = ("omegaconf", "typing", "argparse", "pathlib", "numpy")
 _SETTINGS_NAMES = ("builtins.dict", "builtins.list", "builtins.str", "builtins.int", "builtins.float", "builtins.bool")
 # What the reader raises on bytes that are no pickle, or end early.
-_DAMAGE = (UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError, struct.error)
+_DAMAGE = (
+    UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)
 
 
 class Inert:
@@ -46,10 +56,13 @@ def read_torch_file(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: the file may not be read.
         ValueError: damaged, not of that format, or asking for something that is neither tensor nor setting.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; expected one written by torch.save")
+    # what the system refuses is told as it is
+    path.open("rb").close()
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         refused = sorted(name for name in names if not _is_setting(name))

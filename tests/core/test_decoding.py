@@ -1,0 +1,56 @@
+"""Greedy decoding with a repetition penalty equals transformers' own; only what was decoded counts as said."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vlm3r_core.stream.decoding import greedy_step, greedy_tokens
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("penalty", [1.3, 2.0])
+def test_penalty_equals_transformers_generate(nano_model, penalty):
+    language = nano_model.language
+    embeddings = torch.randn(9, language.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    theirs = language.qwen.generate(
+        inputs_embeds=embeddings[None],
+        max_new_tokens=30,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        repetition_penalty=penalty,
+    )[0].tolist()
+
+    def ours(**settings):
+        cache = language.new_cache(64)
+        logits = language.next_logits(embeddings, cache)
+        steps = greedy_tokens(
+            language,
+            cache,
+            logits,
+            vocab_size=language.config.vocab_size,
+            stop_ids=(),
+            max_new_tokens=30,
+            **settings,
+        )
+        return [token for token, _ in steps]
+
+    assert ours(repetition_penalty=penalty) == theirs
+    assert ours() != theirs
+
+
+def test_penalty_divides_above_zero_and_multiplies_below():
+    logits = torch.tensor([3.0, 2.0, -9.0])
+    assert greedy_step(logits, 3)[0] == 0
+    assert greedy_step(logits, 3, said=[0], repetition_penalty=1.4)[0] == 0
+    assert greedy_step(logits, 3, said=[0, 0], repetition_penalty=1.6)[0] == 1
+    assert greedy_step(torch.tensor([-1.0, -1.2]), 2, said=[0], repetition_penalty=1.5)[0] == 1
+
+
+def test_probability_is_the_models_own():
+    logits = torch.tensor([3.0, 2.0])
+    token, probability = greedy_step(logits, 2, said=[0], repetition_penalty=4.0)
+    assert token == 1
+    assert probability == pytest.approx(logits.softmax(0)[1].item())
+    assert logits.tolist() == [3.0, 2.0]
