@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "load": "vlm3r_core.loading",
+    "tokenizer_for": "vlm3r_core.loading",
     "VLM3R": "vlm3r_core.model.vlm3r",
     "StreamEngine": "vlm3r_core.stream.engine",
     "Worker": "vlm3r_core.stream.worker",
