@@ -42,6 +42,12 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="Video, folder of images or bag that is played as the camera; empty: a real camera.",
         ),
         DeclareLaunchArgument(
+            "loop",
+            default_value="false",
+            choices=BOOLS,
+            description="Play the clip again and again; false: once, and questions soon find the view too old.",
+        ),
+        DeclareLaunchArgument(
             "use_sim_time", default_value="false", choices=BOOLS, description="Take the time from /clock."
         ),
         DeclareLaunchArgument(
@@ -94,10 +100,10 @@ def nodes(context: LaunchContext) -> list[Node]:
         ros_arguments=["--log-level", text("log_level")],
         output="screen",
     )
-    return [spatial_qa, *([player(text, sim_time)] if text("clip") else [])]
+    return [spatial_qa, *([player(text, flag, sim_time)] if text("clip") else [])]
 
 
-def player(text, sim_time: dict) -> Node:
+def player(text, flag, sim_time: dict) -> Node:
     """The clip as a camera, on the topic the node listens to."""
     camera = text("camera")
     remappings = [("image_raw", camera), ("image_raw/compressed", f"{camera}/compressed")] if camera else []
@@ -110,6 +116,7 @@ def player(text, sim_time: dict) -> Node:
             {
                 **sim_time,
                 "clip": ParameterValue(text("clip"), value_type=str),
+                "loop": flag("loop"),
                 "compressed": text("image_transport") == "compressed",
             }
         ],
