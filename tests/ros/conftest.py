@@ -6,6 +6,19 @@ pytest.importorskip("rclpy", reason="ROS 2 (rclpy) is not installed; `make setup
 pytest.importorskip("vlm3r_interfaces.srv", reason="vlm3r_interfaces is not built; `make setup` builds it")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """One thread for each model, here and in child processes: on a busy machine several wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def ros():
     """rclpy, initialised for the whole run."""

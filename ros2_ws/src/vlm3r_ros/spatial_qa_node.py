@@ -20,6 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from vlm3r_core.config import StreamConfig
+from vlm3r_core.cpu import sleep_while_waiting
 from vlm3r_core.types import NotReady
 from vlm3r_ros import params
 from vlm3r_ros.action import AnswerAction
@@ -49,6 +50,9 @@ def logged(otherwise: TransitionCallbackReturn):
             try:
                 return callback(self, state)
             except Exception as error:
+                if not self.context.ok():
+                    # a signal ends the process meanwhile: whatever failed did so for want of a context
+                    return otherwise
                 text = str(error) if isinstance(error, EXPECTED_ERRORS) else traceback.format_exc()
                 self.get_logger().error(f"{callback.__name__} failed: {text}")
                 return otherwise
@@ -280,6 +284,7 @@ def main(args: list[str] | None = None) -> int:
         0; 1 if the start or the model failed and exit_on_failure is set.
     """
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
+    sleep_while_waiting()
     rclpy.init(args=args)
     node = SpatialQaNode()
     executor = SingleThreadedExecutor()
