@@ -3,6 +3,7 @@
 from dataclasses import fields
 
 import pytest
+import yaml
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -42,6 +43,18 @@ def test_values_given_at_start_arrive(make_node):
     assert declared(node) == {}
     assert params.read(node, NodeConfig) == NodeConfig(rotate=270, max_fps=7.5, autostart=False)
     assert params.read(node, StreamConfig) == StreamConfig(memory_policy="window", max_frames=8)
+
+
+def test_the_launch_files_parameters_are_all_there_with_their_defaults(repo_dir):
+    file = yaml.safe_load((repo_dir / "launch" / "spatial_qa.yaml").read_text())["/**"]["ros__parameters"]
+    defaults = {item.name: item.default for config_class in params.CONFIGS for item in fields(config_class)}
+    # the launch file's own argument
+    defaults.pop("autostart")
+    assert file == defaults
+    # 10 for 10.0 would be refused
+    assert {name: type(value) for name, value in file.items()} == {
+        name: type(value) for name, value in defaults.items()
+    }
 
 
 def test_no_two_settings_share_a_name():
