@@ -98,6 +98,13 @@ def test_a_via_that_is_not_faced_needs_a_turn_first():
     assert route_question("bed", "Door", "sofa", ["door", "lamp"]).legs == ("door", None, "lamp", None, "sofa")
 
 
+def test_articles_are_not_doubled():
+    assert route_question("the bed", "A door", "an armchair", ["the door"]) == route_question(
+        "bed", "door", "armchair", ["door"]
+    )
+    assert route_question("", "", "theatre").legs == (None, "theatre")
+
+
 def test_route_steps_take_the_likeliest_and_condition_the_turns():
     question = route_question("bed", "door", "sofa", ["door", "lamp"])
     combinations = turn_combinations(question)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,7 +52,7 @@ def route_question(start: str, facing: str, goal: str, via: Sequence[str] = ()) 
 
     Source: VLM-3R appendix B, templates 1 and 2; Differs: the current view as start, more than one via.
     """
-    start, facing, goal, via = start.strip(), facing.strip(), goal.strip(), tuple(v.strip() for v in via)
+    start, facing, goal, via = _noun(start), _noun(facing), _noun(goal), tuple(map(_noun, via))
     _check_route(start, facing, goal, via)
     legs: list[str | None] = [] if via and via[0].lower() == facing.lower() else [None]
     for landmark in via:
@@ -73,6 +74,11 @@ def route_question(start: str, facing: str, goal: str, via: Sequence[str] = ()) 
         f"'turn back,' 'turn left,' or 'turn right.'): {actions} You have reached the final destination."
     )
     return RouteQuestion(text, tuple(legs))
+
+
+def _noun(landmark: str) -> str:
+    """A landmark without the article that the wording adds itself."""
+    return re.sub(r"^(?:the|an?)\s+", "", landmark.strip(), flags=re.IGNORECASE)
 
 
 def _check_route(start: str, facing: str, goal: str, via: tuple[str, ...]) -> None:
