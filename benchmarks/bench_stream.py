@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks import floors, report
 from benchmarks.first_token import first_token_floors, measure_first_token
-from benchmarks.machine import describe_machine, measure_peaks
+from benchmarks.machine import describe_machine, load_average, measure_peaks
 from benchmarks.memory_growth import growth_percent, measure_memory
 from benchmarks.stages import measure_stages
 from vlm3r_core.config import StreamConfig
@@ -79,6 +79,7 @@ def run(model: VLM3R, args: argparse.Namespace) -> dict:
         bar.set_description("first token")
         questions = measure_first_token(model, config, make_frame, args.frames, args.repeats, bar.update)
     add_floors(model, peaks, stages, questions)
+    machine["load_average_after"] = load_average()
     result = {
         "model": model.config.name,
         "device": str(model.device),

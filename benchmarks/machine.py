@@ -19,13 +19,13 @@ _REPEATS = 7
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int | float]:
-    """Facts that belong beside every measured number; `load_average` tells whether the machine was busy."""
+    """Facts that belong beside every measured number; the load tells whether others were using the machine."""
     facts = {
         "cpu": _cpu_name(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "ram_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 2),
+        "load_average_before": load_average(),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
@@ -35,12 +35,18 @@ def describe_machine(device: torch.device) -> dict[str, str | int | float]:
     return facts
 
 
+def load_average() -> float:
+    """Processes that ran or wanted to in the last minute, of the whole machine."""
+    return round(os.getloadavg()[0], 2)
+
+
 def machine_line(facts: dict) -> str:
     """The facts as one line for a table's caption."""
     gpu = f"{facts['gpu']} ({facts['gpu_gib']} GiB), " if "gpu" in facts else ""
     return (
         f"{gpu}{facts['cpu']}, {facts['cpu_cores']} cores, {facts['ram_gib']} GiB RAM, torch {facts['torch']} with "
-        f"{facts['threads']} threads, Python {facts['python']}, load average {facts['load_average']}"
+        f"{facts['threads']} threads, Python {facts['python']}, load average {facts['load_average_before']} before, "
+        f"{facts['load_average_after']} after"
     )
 
 
