@@ -3,12 +3,36 @@
 from math import inf, nan
 
 import pytest
-from vlm3r_ros.camera import Pace, checked_stamp
+from rclpy.node import Node
+from vlm3r_ros.camera import Pace, camera_topic, checked_stamp
+from vlm3r_ros.params import NodeConfig
 from vlm3r_ros.services import oldest_view_ns
 
 from vlm3r_core.types import StaleView
 
 S = 10**9
+NOW = 1_000 * S
+
+
+@pytest.mark.parametrize(
+    ("settings", "remap", "topic"),
+    [
+        ({}, None, "/robot/image_raw"),
+        ({}, "image_raw:=/front/image", "/front/image"),
+        ({"camera": "left/image"}, None, "/robot/left/image"),
+        ({"camera": "/left/image"}, None, "/left/image"),
+        ({"image_transport": "compressed"}, None, "/robot/image_raw/compressed"),
+        ({"image_transport": "compressed"}, "image_raw:=/front/image", "/front/image/compressed"),
+        ({"image_transport": "compressed", "camera": "/left/image/compressed"}, None, "/left/image/compressed"),
+    ],
+)
+def test_the_camera_topic_follows_parameters_and_remappings(ros, settings, remap, topic):
+    arguments = ["--ros-args", "-r", remap] if remap else None
+    node = Node("camera_topic", namespace="/robot", cli_args=arguments)
+    assert camera_topic(node, NodeConfig(**settings)) == topic
+    node.destroy_node()
+
+
 NOW = 1_000 * S
 
 

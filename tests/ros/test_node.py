@@ -330,6 +330,8 @@ def test_deactivate_refuses_and_activate_answers_again(live):
         assert "activate" in reply.error_msg
     handle, _ = send_goal(live, question="Where is the door?")
     assert code(live.result(handle.get_result_async()).result) == "INACTIVE"
+    assert live.reset().success
+    session = live.stats.session_id
     live.activate()
     live.show()
     assert code(live.ask(options=OPTIONS)) == "NONE"

@@ -88,7 +88,7 @@ class Camera:
         self._said: dict[str, float] = {}
         self._last_image_s = time.monotonic()
         self._type = CompressedImage if config.image_transport == "compressed" else Image
-        self.topic = _topic(node, config)
+        self.topic = camera_topic(node, config)
         self._subscribe(ReliabilityPolicy[config.image_reliability.upper()])
 
     def close(self) -> None:
@@ -182,7 +182,8 @@ class Camera:
         return True
 
 
-def _topic(node, config: NodeConfig) -> str:
+def camera_topic(node, config: NodeConfig) -> str:
+    """The full name to subscribe to: remappings of image_raw count for compressed images as well."""
     topic = node.resolve_topic_name(config.camera or "image_raw")
     if config.image_transport == "compressed" and not topic.endswith("/compressed"):
         topic += "/compressed"
