@@ -1,0 +1,1 @@
+"""Parts of the built-in world: meshes, pictures of them, and where one can walk. No agents, no episodes."""
