@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vlm3r_core.safe_pickle import read_torch_file
+
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
 
 
 @dataclass(frozen=True)
@@ -18,6 +32,9 @@ class Stored:
     """A tensor that lies in a file and has not been read."""
 
     shape: tuple[int, ...]
+    # torch's name of it, such as bfloat16
+    dtype: str
+    nbytes: int
     read: Callable[[], Tensor]
 
 
@@ -42,8 +59,16 @@ def _open_safetensors(path: Path) -> dict[str, Stored]:
         file = safe_open(path, framework="pt")
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or cut off ({error}); fetch it again") from error
-    keys = file.keys()
-    return {key: Stored(tuple(file.get_slice(key).get_shape()), partial(file.get_tensor, key)) for key in keys}
+    return {key: _stored(file, key) for key in file.keys()}  # noqa: SIM118 (no mapping, it only has keys)
+
+
+def _stored(file: safe_open, key: str) -> Stored:
+    view = file.get_slice(key)
+    dtype = _DTYPES.get(view.get_dtype())
+    if dtype is None:
+        raise ValueError(f"{key} has the type {view.get_dtype()}, expected one of {', '.join(_DTYPES)}")
+    shape = tuple(view.get_shape())
+    return Stored(shape, _name(dtype), prod(shape) * dtype.itemsize, partial(file.get_tensor, key))
 
 
 def _open_torch_file(path: Path, inside: str) -> dict[str, Stored]:
@@ -54,7 +79,11 @@ def _open_torch_file(path: Path, inside: str) -> dict[str, Stored]:
         raise ValueError(f"{path} must hold a dictionary of tensors, got {type(content).__name__}")
     if odd := [key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)]:
         raise ValueError(f"{path} must hold tensors by name, but {odd[0]!r} is {type(content[odd[0]]).__name__}")
-    return {key: Stored(tuple(value.shape), partial(_given, value)) for key, value in content.items()}
+    return {key: Stored(tuple(t.shape), _name(t.dtype), t.nbytes, partial(_given, t)) for key, t in content.items()}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _given(tensor: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""Published weights into our modules: key names, LoRA, and a report of whatever does not fit. Sizes: published.py."""
+"""Published weights into our modules: key names, LoRA, and a report of whatever does not fit. Sizes: published.py.
+
+Run as `python -m vlm3r_core.weights` it is the command line of weights_cli.py.
+"""
 
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vlm3r_core.published import Published, read_json
 from vlm3r_core.tensor_files import Stored, open_tensors
@@ -29,7 +33,8 @@ _KEYS = (
     ("fusion.", "trained", "model.fusion_block."),
     ("cut3r.", "cut3r", ""),
 )
-_TITLES = {
+# What the pieces are called in reports.
+PART_TITLES = {
     "base": "base model",
     "trained": "adapter's non_lora_trainables.bin",
     "lora": "LoRA adapter",
@@ -64,7 +69,7 @@ _LISTED = 12
 
 
 @dataclass
-class _Part:
+class Part:
     """What one of the published pieces must hold (key -> shape) and what its files do hold."""
 
     name: str
@@ -86,7 +91,7 @@ class _Part:
         kinds = {kind: keys for kind, keys in kinds.items() if keys}
         if not kinds and not self.faults:
             return []
-        title = f"{_TITLES[self.name]}: {len(self.stored)} tensors found, {len(self.expected)} expected"
+        title = f"{PART_TITLES[self.name]}: {len(self.stored)} tensors found, {len(self.expected)} expected"
         lines = [f"  {kind} {len(keys)}: {_shortened(keys)}" for kind, keys in kinds.items()]
         cause = [f"  likely cause: {self._cause(kinds)}"] if kinds and not self.faults else []
         return [title, *(f"  {fault}" for fault in self.faults[:_LISTED]), *lines, *cause]
@@ -104,6 +109,66 @@ def _shortened(keys: list[str]) -> str:
     return ", ".join(keys[:_LISTED]) + more
 
 
+@dataclass
+class Survey:
+    """Published files held against a model, with nothing read but their headers."""
+
+    parts: dict[str, Part]
+    # our name -> (part, published key)
+    keys: dict[str, tuple[str, str]]
+    lora_scale: float
+
+    def report(self) -> list[str]:
+        """Everything that does not fit, over all files; empty where all fits."""
+        return [line for part in self.parts.values() for line in part.report()]
+
+    def read(self, name: str, device: torch.device) -> Tensor:
+        """One of our tensors, the LoRA merged in float32."""
+        part, key = self.keys[name]
+        weight = self.parts[part].stored[key].read()
+        delta = [self.parts["lora"].stored.get(f"{key.removesuffix('.weight')}.lora_{side}") for side in "BA"]
+        if part == "base" and all(delta):
+            b, a = (side.read().to(device, torch.float32) for side in delta)
+            weight = weight.to(device, torch.float32) + self.lora_scale * (b @ a)
+        return weight
+
+
+def survey(model: nn.Module, published: Published, *, compare_twins: bool = True) -> Survey:
+    """Opens a published model's files and notes what is missing, unexpected or misshapen; changes nothing.
+
+    Args:
+        model: built by the configuration that `published.config()` returned, on any device.
+        published: the files.
+        compare_twins: read the tensors that lie under two names, to see whether they are equal.
+
+    Raises:
+        FileNotFoundError, ValueError: the adapter does not say what it is; all else becomes a fault of its part.
+    """
+    keys = {name: _published_key(name) for name in model.state_dict()}
+    parts = {name: Part(name) for name in PART_TITLES}
+    for name, tensor in model.state_dict().items():
+        part, key = keys[name]
+        parts[part].expected[key] = tuple(tensor.shape)
+    scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
+    _open_base(parts["base"], published.base)
+    _open_adapter(parts["trained"], parts["lora"], published.adapter)
+    _open_cut3r(parts["cut3r"], published.cut3r, compare_twins)
+    return Survey(parts, keys, scale)
+
+
+def open_weights(model: nn.Module, published: Published) -> Survey:
+    """A survey in which everything fits, ready to be read tensor by tensor.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file was refused, or tensors are missing, unexpected or misshapen; one report over all files.
+    """
+    found = survey(model, published)
+    if lines := found.report():
+        raise ValueError("these files do not fill the model, nothing was loaded\n" + "\n".join(lines))
+    return found
+
+
 @torch.no_grad()
 def fill_weights(model: nn.Module, published: Published) -> None:
     """Puts a published model's weights into ours, the LoRA merged; all or nothing.
@@ -113,28 +178,11 @@ def fill_weights(model: nn.Module, published: Published) -> None:
         published: the files.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file was refused, or tensors are missing, unexpected or misshapen; one report over all files.
+        FileNotFoundError, ValueError: as `open_weights`.
     """
-    names = {name: _published_key(name) for name in model.state_dict()}
-    parts = {name: _Part(name) for name in _TITLES}
+    found = open_weights(model, published)
     for name, tensor in model.state_dict().items():
-        part, key = names[name]
-        parts[part].expected[key] = tuple(tensor.shape)
-    scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
-    _open_base(parts["base"], published.base)
-    _open_adapter(parts["trained"], parts["lora"], published.adapter)
-    _open_cut3r(parts["cut3r"], published.cut3r)
-    if lines := [line for part in parts.values() for line in part.report()]:
-        raise ValueError("these files do not fill the model, nothing was loaded\n" + "\n".join(lines))
-    for name, tensor in model.state_dict().items():
-        part, key = names[name]
-        weight = parts[part].stored[key].read()
-        delta = [parts["lora"].stored.get(f"{key.removesuffix('.weight')}.lora_{side}") for side in "BA"]
-        if part == "base" and all(delta):
-            b, a = (side.read().to(tensor.device, torch.float32) for side in delta)
-            weight = weight.to(tensor.device, torch.float32) + scale * (b @ a)
-        tensor.copy_(weight)
+        tensor.copy_(found.read(name, tensor.device))
 
 
 def _published_key(name: str) -> tuple[str, str]:
@@ -145,7 +193,7 @@ def _published_key(name: str) -> tuple[str, str]:
     raise AssertionError(f"no published name for {name}")
 
 
-def _expect_lora(part: _Part, base: dict[str, tuple[int, ...]], folder: Path) -> float:
+def _expect_lora(part: Part, base: dict[str, tuple[int, ...]], folder: Path) -> float:
     """Fills in which LoRA tensors the adapter must hold; returns the factor of B A."""
     config = read_json(folder / "adapter_config.json")
     rank, alpha, targets = (config.get(name) for name in ("r", "lora_alpha", "target_modules"))
@@ -167,7 +215,7 @@ def _expect_lora(part: _Part, base: dict[str, tuple[int, ...]], folder: Path) ->
     return alpha / rank
 
 
-def _open_base(part: _Part, folder: Path) -> None:
+def _open_base(part: Part, folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = sorted({Path(name).name for name in read_json(index).get("weight_map", {}).values()})
@@ -178,7 +226,7 @@ def _open_base(part: _Part, folder: Path) -> None:
     part.stored = {key: value for key, value in part.stored.items() if not key.startswith(_SUPERSEDED)}
 
 
-def _open_adapter(trained: _Part, lora: _Part, folder: Path) -> None:
+def _open_adapter(trained: Part, lora: Part, folder: Path) -> None:
     """Both pieces of an adapter; their keys carry peft's beginnings, depending on its version."""
     stored = _open(trained, folder / "non_lora_trainables.bin")
     trained.stored = {
@@ -190,14 +238,14 @@ def _open_adapter(trained: _Part, lora: _Part, folder: Path) -> None:
         lora.stored[match[1] if match else key] = value
 
 
-def _open_cut3r(part: _Part, path: Path) -> None:
+def _open_cut3r(part: Part, path: Path, compare_twins: bool) -> None:
     """CUT3R's tensors; some lie under two names, of which a file may hold one."""
     stored = _open(part, path, "model")
     if stored and all(key.startswith("module.") for key in stored):
         stored = {key.removeprefix("module."): value for key, value in stored.items()}
     for key, twin in _twins(part.expected):
         if key in stored and twin in stored:
-            if not torch.equal(stored[key].read(), stored[twin].read()):
+            if compare_twins and not torch.equal(stored[key].read(), stored[twin].read()):
                 part.faults.append(f"{key} and {twin} are one tensor under two names, yet they differ")
         elif key in stored or twin in stored:
             stored[key] = stored[twin] = stored.get(key) or stored[twin]
@@ -210,10 +258,15 @@ def _twins(keys: Iterable[str]) -> list[tuple[str, str]]:
     return [(match[0], f"{match[1]}_rn.{int(match[2]) - 1}.weight") for match in found if match]
 
 
-def _open(part: _Part, path: Path, inside: str = "") -> dict[str, Stored]:
+def _open(part: Part, path: Path, inside: str = "") -> dict[str, Stored]:
     """The tensors of a file; one that is absent, damaged or refused becomes a fault of the part."""
     try:
         return open_tensors(path, inside)
     except (FileNotFoundError, ValueError) as error:
         part.faults.append(str(error))
         return {}
+
+
+if __name__ == "__main__":
+    # by name: the command line imports this module
+    runpy.run_module("vlm3r_core.weights_cli", run_name="__main__")
