@@ -99,6 +99,13 @@ def test_core_imports_only_what_is_declared():
     assert imported <= declared, f"add to pyproject.toml and constraints.txt: {sorted(imported - declared)}"
 
 
+def test_simulator_imports_only_what_is_declared():
+    declared = {canonicalize_name(r.name) for r in requirements(PROJECT["dependencies"], EXTRAS["sim"])}
+    imported = {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in outside_imports("sim") - {"sim"}}
+    others = {"habitat-sim", *(r.name.removeprefix("ros-") for r in requirements(EXTRAS["ros"])), "vlm3r-interfaces"}
+    assert imported - others <= declared, f"add to the extra `sim` and constraints.txt: {sorted(imported - declared)}"
+
+
 def test_ros_packages_in_use_are_in_the_manifest_and_in_the_wheels():
     names = outside_imports("ros2_ws/src/vlm3r_ros") | outside_imports("launch")
     declared = {r.name for r in requirements(PROJECT["dependencies"])} | set(DISTRIBUTIONS)
