@@ -17,6 +17,7 @@ _COLLISION_M2 = 1e-5
 # A surface is indoors where this share of it has something above.
 _COVERED_SHARE = 0.5
 _SLIDE_STEP_CELLS = 0.5
+# How many cells around tell the direction of a border.
 _NORMAL_REACH_CELLS = 3
 
 
@@ -128,9 +129,9 @@ class NavMesh:
         if self._geodesics is None:
             self._geodesics = Geodesics(self.grid)
         begin, offset = np.asarray(start, np.float64)[:2], np.asarray(offset_m, np.float64)
-        point, cell, free = self._advance(begin, cell, offset)
+        point, cell, free, met = self._advance(begin, cell, offset)
         if free < 1.0 and slide:
-            point, cell = self._slide(point, cell, offset * (1 - free))
+            point, cell = self._slide(point, cell, offset * (1 - free), self._border_normal(cell, met))
         moved = point - begin
         return np.array([*point, self.grid.z_m[cell]]), bool(moved @ moved + _COLLISION_M2 < offset @ offset)
 
@@ -173,14 +174,13 @@ class NavMesh:
         xy = np.clip(np.asarray(point, np.float64)[:2], low + inset, low + self.grid.cell_m - inset)
         return np.array([*xy, self.grid.z_m[cell]])
 
-    def _advance(self, point: np.ndarray, cell: int, offset: np.ndarray) -> tuple[np.ndarray, int, float]:
-        """Straight on until the offset is done or a border is met: point, cell, share done."""
-        passed, free, _ = self._geodesics.walk(point, cell, point + offset)
-        return self._into_cell(point + offset * free, passed[-1])[:2], passed[-1], free
+    def _advance(self, point: np.ndarray, cell: int, offset: np.ndarray) -> tuple[np.ndarray, int, float, int]:
+        """Straight on until the offset is done or a border is met: point, cell, share done, direction of the border."""
+        passed, free, met = self._geodesics.walk(point, cell, point + offset)
+        return self._into_cell(point + offset * free, passed[-1])[:2], passed[-1], free, met
 
-    def _slide(self, point: np.ndarray, cell: int, rest: np.ndarray) -> tuple[np.ndarray, int]:
+    def _slide(self, point: np.ndarray, cell: int, rest: np.ndarray, normal: np.ndarray) -> tuple[np.ndarray, int]:
         """Spends the rest of a move along the border, in small steps because borders are made of cells' edges."""
-        normal = self._border_normal(cell)
         into = min(float(rest @ normal), 0.0)
         along = rest - into * normal
         count = int(np.ceil(np.hypot(*along) / (_SLIDE_STEP_CELLS * self.grid.cell_m)))
@@ -188,7 +188,7 @@ class NavMesh:
             part = along / count
             by_size = (np.array([part[0], 0.0]), np.array([0.0, part[1]]))
             for attempt in (part, *sorted(by_size, key=lambda v: -np.abs(v).max())):
-                after, after_cell, free = self._advance(point, cell, attempt)
+                after, after_cell, free, _ = self._advance(point, cell, attempt)
                 if free == 1.0 and attempt.any():
                     point, cell = after, after_cell
                     break
@@ -196,20 +196,34 @@ class NavMesh:
                 return point, cell
         return point, cell
 
-    def _border_normal(self, cell: int) -> np.ndarray:
-        """Unit direction [2] away from the border near a cell: away from the mean of what is missing around it."""
-        missing = np.zeros(2)
-        seen = {cell: np.zeros(2)}
-        edge = [cell]
+    def _border_normal(self, cell: int, met: int) -> np.ndarray:
+        """Unit direction [2] away from the border that was met in a direction.
+
+        Along a straight border it is exactly against that direction. A slanting or round border is a stair of cells:
+        there it points away from the mean of what is missing around the cell.
+        """
+        if all(self._is_straight(cell, met, side) for side in ((met + 1) % 4, (met + 3) % 4)):
+            return -STEPS[met].astype(np.float64)
+        missing, places, edge = np.zeros(2), {cell: np.zeros(2)}, [cell]
         while edge:
             here = edge.pop()
             for direction in range(4):
-                place = seen[here] + STEPS[direction]
+                place = places[here] + STEPS[direction]
                 other = int(self.grid.neighbors[here, direction])
                 if other < 0:
                     missing += place / max(np.hypot(*place), 1.0) ** 2
-                elif other not in seen and np.abs(place).max() <= _NORMAL_REACH_CELLS:
-                    seen[other] = place
+                elif other not in places and np.abs(place).max() <= _NORMAL_REACH_CELLS:
+                    places[other] = place
                     edge.append(other)
         size = np.hypot(*missing)
-        return -missing / size if size > 0 else np.zeros(2)
+        return -missing / size if size > 0 else -STEPS[met].astype(np.float64)
+
+    def _is_straight(self, cell: int, met: int, side: int) -> bool:
+        """Whether the border goes on straight to a side, up to where another border ends it."""
+        for _ in range(_NORMAL_REACH_CELLS):
+            cell = int(self.grid.neighbors[cell, side])
+            if cell < 0:
+                return True
+            if self.grid.neighbors[cell, met] >= 0:
+                return False
+        return True
