@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import difflib
 import zlib
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from vlm3r_core.config import MODEL_PRESETS, ModelConfig
+from vlm3r_core.model.quantized import check_quantization, quantize_language
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
 from vlm3r_core.published import Published
+from vlm3r_core.saved import Saved
 from vlm3r_core.weights import fill_weights
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -24,8 +27,8 @@ def model_config(spec: str) -> ModelConfig:
         ValueError: unknown spec (names the known ones and the nearest), or files that contradict each other.
         FileNotFoundError: a file of a published model is missing.
     """
-    published = _published(spec)
-    return published.config() if published else MODEL_PRESETS[spec]
+    source = open_spec(spec)
+    return source.config() if source else MODEL_PRESETS[spec]
 
 
 def tokenizer_for(spec: str) -> Tokenizer:
@@ -34,21 +37,28 @@ def tokenizer_for(spec: str) -> Tokenizer:
     Raises:
         ValueError, FileNotFoundError: as `model_config`; or the base model has no tokenizer in Qwen2's layout.
     """
-    published = _published(spec)
-    return Tokenizer(published.tokenizer_path if published else None)
+    source = open_spec(spec)
+    return Tokenizer(source.tokenizer_path if source else None)
 
 
-def _published(spec: str) -> Published | None:
-    """The files a spec names, None for a preset."""
+def open_spec(spec: str) -> Published | Saved | None:
+    """The files a spec names, None for a preset.
+
+    Raises:
+        ValueError: unknown spec (names the known ones and the nearest).
+        FileNotFoundError: a file is missing.
+    """
     if spec in MODEL_PRESETS:
         return None
-    if "=" in spec:
+    if "=" in spec and not Path(spec).is_dir():
         return Published.parse(spec)
+    if Path(spec).expanduser().is_dir():
+        return Saved.open(Path(spec).expanduser())
     near = difflib.get_close_matches(spec, MODEL_PRESETS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint}, or "
-        "base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]"
+        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint}, a folder that "
+        "`python -m vlm3r_core.weights convert` made, or base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]"
     )
 
 
@@ -84,26 +94,35 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def load(spec: str, device: str = "auto", dtype: str = "auto") -> VLM3R:
+def load(spec: str, device: str = "auto", dtype: str = "auto", quantize: str | None = None) -> VLM3R:
     """Builds a model with its tokenizer (`model.tokenizer`), ready to serve.
 
     Args:
-        spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed), or the files
-            of a published model, `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
+        spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed); a folder that
+            `python -m vlm3r_core.weights convert` made; or the files of a published model,
+            `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        dtype: `auto`, `float32`, `bfloat16` or `float16`.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`; of all that is not quantised.
+        quantize: `int8` or `int4` for the language model's linear layers, weights only; None as they are stored.
 
     Raises:
-        ValueError: unknown spec, device or dtype; files that contradict each other, or do not fill the model.
-        FileNotFoundError: a file of a published model is missing.
+        ValueError: unknown spec, device, dtype or quantisation; files that contradict each other, or do not fill the
+            model.
+        FileNotFoundError: a file is missing.
     """
-    config = model_config(spec)
+    check_quantization(quantize)
     target = resolve_device(device)
-    model = build(config, target, resolve_dtype(dtype, target))
-    if published := _published(spec):
-        fill_weights(model, published)
+    kind, source = resolve_dtype(dtype, target), open_spec(spec)
+    if isinstance(source, Saved):
+        model = source.load(target, kind, quantize)
     else:
-        randomize(model, config.random_seed)
+        model = build(model_config(spec), target, kind)
+        if source:
+            fill_weights(model, source)
+        else:
+            randomize(model, model.config.random_seed)
+        if quantize:
+            quantize_language(model, quantize)
     model.tokenizer = tokenizer_for(spec)
     return model
 

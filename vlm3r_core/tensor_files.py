@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -88,3 +89,9 @@ def _name(dtype: torch.dtype) -> str:
 
 def _given(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256 as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

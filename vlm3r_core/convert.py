@@ -1,0 +1,187 @@
+"""Any model spec into one folder of ours, tensor by tensor. What such a folder holds: saved.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from importlib import metadata, resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+import vlm3r_core
+from vlm3r_core.config import MODEL_PRESETS, ModelConfig
+from vlm3r_core.inventory import folder_licence
+from vlm3r_core.loading import load, model_config, open_spec, resolve_dtype
+from vlm3r_core.model.quantized import check_quantization, is_quantized_weight, quantize_weight
+from vlm3r_core.prompt import Tokenizer
+from vlm3r_core.published import Published
+from vlm3r_core.saved import DESCRIPTION, FORMAT, TOKENIZER, Saved, skeleton, stored_shapes, to_json
+from vlm3r_core.tensor_files import sha256
+from vlm3r_core.weights import open_weights
+
+SHARD_BYTES = 2 * 10**9
+# beyond the tensors: headers, tokenizer, description
+_EXTRA_BYTES = 32 * 10**6
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1, "uint8": 1}
+_VERSIONS = ("torch", "transformers", "tokenizers", "safetensors")
+
+
+def convert(
+    spec: str, out: Path, *, quantize: str | None = None, dtype: str = "bfloat16", shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Writes a model as one folder; it appears under its name only when it is whole.
+
+    Args:
+        spec: a model spec.
+        out: the folder to make.
+        quantize: None, `int8` or `int4` for the language model's linear layers.
+        dtype: of everything else: bfloat16, float16 or float32.
+        shard_bytes: size of a file at most, a single larger tensor aside; memory beyond the mapped files is about one.
+
+    Raises:
+        FileExistsError: the folder is there already.
+        FileNotFoundError, ValueError: files are missing, damaged or do not fit.
+        OSError: the disk has too little room.
+    """
+    check_quantization(quantize)
+    resolve_dtype(dtype, torch.device("cpu"))
+    if out.exists():
+        raise FileExistsError(f"{out} exists; expected a folder yet to be made: remove it or choose another name")
+    config, read = _source(spec)
+    model = skeleton(config)
+    expected = stored_shapes(model, quantize, dtype)
+    sizes = {key: _nbytes(shape, kind) for key, (shape, kind) in expected.items()}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(out.parent, sum(sizes.values()) + _EXTRA_BYTES)
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        names = [name for name, _ in model.named_parameters()]
+        pairs = _stored_pairs(names, read, quantize, getattr(torch, dtype))
+        shards = _write_shards(pairs, partial, shard_bytes, sum(sizes.values()))
+        _describe(spec, config, partial, {"quantize": quantize, "dtype": dtype, "shards": shards})
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _source(spec: str) -> tuple[ModelConfig, Callable[[str], Tensor]]:
+    """A spec's configuration, and what reads one of its parameters by our name."""
+    source, cpu = open_spec(spec), torch.device("cpu")
+    config = model_config(spec)
+    if isinstance(source, Published):
+        found = open_weights(skeleton(config), source)
+        return config, lambda name: found.read(name, cpu)
+    if isinstance(source, Saved):
+        if source.quantize:
+            raise ValueError(f"{spec} is quantised already; convert from the files it was made of")
+        stored, faults = source.tensors(skeleton(config))
+        if faults:
+            raise ValueError(f"{spec} does not fill the model, nothing was written\n  " + "\n  ".join(faults))
+        return config, lambda name: stored[name].read()
+    parameters = dict(load(spec, "cpu", "float32").named_parameters())
+    return config, parameters.__getitem__
+
+
+def _stored_pairs(
+    names: list[str], read: Callable[[str], Tensor], quantize: str | None, dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    for name in names:
+        weight = read(name)
+        if quantize and is_quantized_weight(name):
+            for piece, tensor in quantize_weight(weight, quantize).items():
+                yield f"{name}.{piece}", tensor
+        else:
+            yield name, weight.to(dtype)
+
+
+def _write_shards(pairs: Iterator[tuple[str, Tensor]], folder: Path, shard_bytes: int, total: int) -> dict[str, dict]:
+    """Writes shard after shard; file name -> its size, hash and number of tensors."""
+    shards: dict[str, dict] = {}
+    held: dict[str, Tensor] = {}
+
+    def flush() -> None:
+        path = folder / f"model-{len(shards) + 1:05d}.safetensors"
+        save_file(held, path, metadata={"format": "pt"})
+        shards[path.name] = {"tensors": len(held), "bytes": path.stat().st_size, "sha256": sha256(path)}
+        held.clear()
+
+    with tqdm(total=total, unit="B", unit_scale=True, desc="converting", file=sys.stderr, disable=None) as bar:
+        for key, tensor in pairs:
+            if held and sum(t.nbytes for t in held.values()) + tensor.nbytes > shard_bytes:
+                flush()
+            # a tensor of its own: files hold no views, and none may be shared
+            held[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
+            bar.update(tensor.nbytes)
+        flush()
+    return shards
+
+
+def _describe(spec: str, config: ModelConfig, folder: Path, facts: dict) -> None:
+    """Everything beside the tensors."""
+    source = open_spec(spec)
+    sources, licences, generation = [], {}, {}
+    if isinstance(source, Published):
+        paths = {"base": source.base, "adapter": source.adapter, "cut3r": source.cut3r, "sizes": source.sizes}
+        sources = [_source_file(part, file) for part, path in paths.items() for file in _files(path)]
+        licences = {part: folder_licence(part, path) for part, path in paths.items() if part != "sizes"}
+        settings = source.base / "generation_config.json"
+        generation = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    elif isinstance(source, Saved):
+        sources, licences, generation = (source.description.get(key) for key in ("sources", "licences", "generation"))
+    tokenizer = source.tokenizer_path if source else resources.files("vlm3r_core") / "assets" / "tokenizer.json"
+    # whatever it is, it must do for the prompts
+    Tokenizer(_written(folder / TOKENIZER, tokenizer.read_text(encoding="utf-8")))
+    description = {
+        "format": FORMAT,
+        "config": asdict(config),
+        **facts,
+        "generation": generation,
+        "spec": spec if spec in MODEL_PRESETS else "",
+        "sources": sources,
+        "licences": licences,
+        "versions": {"vlm3r": vlm3r_core.__version__} | {name: metadata.version(name) for name in _VERSIONS},
+    }
+    _written(folder / "LICENCES.md", _licence_text(licences))
+    _written(folder / DESCRIPTION, to_json(description))
+
+
+def _licence_text(licences: dict[str, str]) -> str:
+    lines = [f"* {part}: {licence}" for part, licence in licences.items()]
+    return "# Licences of these weights\n\n" + "\n".join(lines or ["* random weights, Apache-2.0"]) + "\n"
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _files(path: Path | None) -> list[Path]:
+    if path is None:
+        return []
+    return [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+
+
+def _source_file(part: str, path: Path) -> dict:
+    return {"part": part, "name": path.name, "bytes": path.stat().st_size, "sha256": sha256(path)}
+
+
+def _nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    return torch.Size(shape).numel() * _ITEM_BYTES[dtype]
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"{folder} has {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB are needed; free some, or write elsewhere"
+        )
