@@ -184,6 +184,8 @@ class ModelConfig:
     siglip: SiglipConfig = field(default_factory=SiglipConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     fusion_heads: int = 18
+    # False: the base model alone, without CUT3R and fusion
+    spatial: bool = True
     # which CUT3R tokens the fusion attends to; "none" skips the fusion
     token_selection: str = "all"
     # 2x2 pooling of projected tokens
@@ -199,6 +201,9 @@ class ModelConfig:
         check_choice("ModelConfig.pool", self.pool, POOL_MODES)
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
         check_range("ModelConfig.repetition_penalty", self.repetition_penalty, 1.0)
+        if not self.spatial:
+            check_choice("ModelConfig.token_selection of a model without CUT3R", self.token_selection, ("none",))
+            return
         if self.siglip.hidden_size % self.fusion_heads:
             raise ValueError(
                 f"ModelConfig: {self.fusion_heads} fusion heads must divide the SigLIP width {self.siglip.hidden_size}"

@@ -52,42 +52,44 @@ class Published:
 
     Args:
         base: folder of the base model, LLaVA-Video's layout: config, safetensors shards, tokenizer.
-        adapter: folder of the LoRA adapter with its non_lora_trainables.bin.
-        cut3r: CUT3R's checkpoint file.
+        adapter: folder of the LoRA adapter with its non_lora_trainables.bin; None for the base alone.
+        cut3r: CUT3R's checkpoint file; None for the base alone.
         sizes: JSON file with the sizes that none of these files records; None where they are the published ones.
+        named: (name, folder) of each adapter where adapters were given names, so as to be switched between; `adapter`
+            is the first of them.
     """
 
     base: Path
-    adapter: Path
-    cut3r: Path
+    adapter: Path | None
+    cut3r: Path | None
     sizes: Path | None = None
+    named: tuple[tuple[str, Path], ...] = ()
 
     @classmethod
     def parse(cls, spec: str) -> Published:
         """Reads `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
 
+        Several adapters are given names, `adapter=NAME:PATH,adapter=NAME:PATH`. `base=PATH[,sizes=PATH]` is the base
+        model alone, without CUT3R, fusion and adapter.
+
         Raises:
             ValueError: a part is missing, unknown or named twice.
             FileNotFoundError: a path does not exist; names all that do not.
         """
-        parts: dict[str, Path] = {}
-        for piece in re.split(r",(?=\w+=)", spec):
-            name, _, path = piece.partition("=")
-            check_choice("part of a model spec", name, _PARTS)
-            if name in parts or not path:
-                raise ValueError(f"the model spec needs one path for {name}=, got {spec!r}")
-            parts[name] = Path(path).expanduser()
-        if missing := [name for name in _PARTS[:3] if name not in parts]:
+        parts, named = _spec_parts(spec)
+        needed = _PARTS[:3] if parts.keys() & {"adapter", "cut3r"} else _PARTS[:1]
+        if missing := [name for name in needed if name not in parts]:
             raise ValueError(
                 f"the model spec lacks {', '.join(missing)}: expected base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH], "
                 f"got {spec!r}"
             )
         kinds = {"base": Path.is_dir, "adapter": Path.is_dir, "cut3r": Path.is_file, "sizes": Path.is_file}
-        if absent := [f"{name}={path}" for name, path in parts.items() if not kinds[name](path)]:
+        paths = [*parts.items(), *(("adapter", path) for _, path in named[1:])]
+        if absent := [f"{name}={path}" for name, path in paths if not kinds[name](path)]:
             raise FileNotFoundError(
                 f"not found: {', '.join(absent)}; base and adapter must be folders, cut3r and sizes files"
             )
-        return cls(**parts)
+        return cls(parts["base"], parts.get("adapter"), parts.get("cut3r"), parts.get("sizes"), named)
 
     @property
     def tokenizer_path(self) -> Path:
@@ -101,9 +103,11 @@ class Published:
             FileNotFoundError: a JSON file is missing.
             ValueError: the files contradict each other, or describe a network that is not built here.
         """
-        base, adapter = read_json(self.base / "config.json"), read_json(self.adapter / "config.json")
-        sizes = read_json(self.sizes) if self.sizes else {}
+        base, sizes = read_json(self.base / "config.json"), read_json(self.sizes) if self.sizes else {}
         siglip = _siglip_config(sizes.get("siglip", {}))
+        if self.adapter is None:
+            return self._model_config(base, siglip, spatial=False, **adapter_settings(base, "none"))
+        adapter = read_json(self.adapter / "config.json")
         cut3r = _cut3r_config(self._cut3r_settings(sizes.get("cut3r", {})), siglip.grid)
         contradictions = [
             *_contradictions(base, adapter),
@@ -111,16 +115,16 @@ class Published:
         ]
         if contradictions:
             raise ValueError(f"these files do not make a model: {'; '.join(contradictions)}")
+        return self._model_config(base, siglip, cut3r=cut3r, **adapter_settings(adapter))
+
+    def _model_config(self, base: dict[str, Any], siglip: SiglipConfig, **settings: Any) -> ModelConfig:
         generation = self.base / "generation_config.json"
         return ModelConfig(
-            name=self.adapter.resolve().name,
-            cut3r=cut3r,
+            name=(self.adapter or self.base).resolve().name,
             siglip=siglip,
             language=LanguageConfig(**_pick(base, f"{self.base}/config.json", _LANGUAGE_SIZES)),
-            token_selection=adapter.get("spatial_tower_select_feature", "patch_tokens"),
-            pool=adapter.get("mm_spatial_pool_mode", "bilinear"),
-            newline=adapter.get("mm_newline_position", "grid"),
             repetition_penalty=read_json(generation).get("repetition_penalty", 1.0) if generation.is_file() else 1.0,
+            **settings,
         )
 
     def _cut3r_settings(self, sizes: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +138,36 @@ class Published:
                     "they must agree"
                 )
         return stored | given
+
+
+def _spec_parts(spec: str) -> tuple[dict[str, Path], tuple[tuple[str, Path], ...]]:
+    """The parts of a spec by name, and the adapters that were given names; the first stands among the parts too."""
+    parts: dict[str, Path] = {}
+    named: dict[str, Path] = {}
+    for piece in re.split(r",(?=\w+=)", spec):
+        part, _, path = piece.partition("=")
+        check_choice("part of a model spec", part, _PARTS)
+        label = re.match(r"([A-Za-z]\w*):", path) if part == "adapter" else None
+        path = path[label.end() :] if label else path
+        another = label and named and label[1] not in named
+        if not path or (part in parts and not another):
+            raise ValueError(
+                f"the model spec needs one path for {part}= (several adapters need names that differ, "
+                f"adapter=NAME:PATH), got {spec!r}"
+            )
+        parts.setdefault(part, Path(path).expanduser())
+        if label:
+            named[label[1]] = Path(path).expanduser()
+    return parts, tuple(named.items())
+
+
+def adapter_settings(config: dict[str, Any], token_selection: str | None = None) -> dict[str, str]:
+    """The fields of ModelConfig that go with an adapter, from its config.json, or the base's where that is alone."""
+    return {
+        "token_selection": token_selection or config.get("spatial_tower_select_feature", "patch_tokens"),
+        "pool": config.get("mm_spatial_pool_mode") or "bilinear",
+        "newline": config.get("mm_newline_position") or "grid",
+    }
 
 
 def read_json(path: Path) -> dict[str, Any]:

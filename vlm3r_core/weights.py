@@ -122,10 +122,12 @@ class Survey:
         """Everything that does not fit, over all files; empty where all fits."""
         return [line for part in self.parts.values() for line in part.report()]
 
-    def read(self, name: str, device: torch.device) -> Tensor:
-        """One of our tensors, the LoRA merged in float32."""
+    def read(self, name: str, device: torch.device, *, merge_adapter: bool = True) -> Tensor:
+        """One of our tensors, the LoRA merged in float32 or left out."""
         part, key = self.keys[name]
         weight = self.parts[part].stored[key].read()
+        if not merge_adapter:
+            return weight
         delta = [self.parts["lora"].stored.get(f"{key.removesuffix('.weight')}.lora_{side}") for side in "BA"]
         if part == "base" and all(delta):
             b, a = (side.read().to(device, torch.float32) for side in delta)
@@ -144,16 +146,53 @@ def survey(model: nn.Module, published: Published, *, compare_twins: bool = True
     Raises:
         FileNotFoundError, ValueError: the adapter does not say what it is; all else becomes a fault of its part.
     """
-    keys = {name: _published_key(name) for name in model.state_dict()}
-    parts = {name: Part(name) for name in PART_TITLES}
-    for name, tensor in model.state_dict().items():
-        part, key = keys[name]
-        parts[part].expected[key] = tuple(tensor.shape)
-    scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
-    _open_base(parts["base"], published.base)
-    _open_adapter(parts["trained"], parts["lora"], published.adapter)
-    _open_cut3r(parts["cut3r"], published.cut3r, compare_twins)
+    alone, scale = published.adapter is None, 0.0
+    keys, parts = _expected_parts(model, alone)
+    _open_base(parts["base"], published.base, with_projector=alone)
+    if not alone:
+        scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
+        _open_adapter(parts["trained"], parts["lora"], published.adapter)
+        _open_cut3r(parts["cut3r"], published.cut3r, compare_twins)
     return Survey(parts, keys, scale)
+
+
+def open_adapter(model: nn.Module, folder: Path) -> Survey:
+    """The files of an adapter alone, all of which fit a model, whether or not it has adapters attached.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file was refused, or tensors are missing, unexpected or misshapen.
+    """
+    keys, parts = _expected_parts(model, alone=False)
+    scale = _expect_lora(parts["lora"], parts["base"].expected, folder)
+    _open_adapter(parts["trained"], parts["lora"], folder)
+    found = Survey({name: parts[name] for name in ("trained", "lora")}, keys, scale)
+    _demand(found)
+    return found
+
+
+def _demand(found: Survey) -> None:
+    if lines := found.report():
+        raise ValueError("these files do not fill the model, nothing was loaded\n" + "\n".join(lines))
+
+
+def _expected_parts(model: nn.Module, alone: bool) -> tuple[dict[str, tuple[str, str]], dict[str, Part]]:
+    """Where each of our tensors is stored, and what the files must hold; a base alone brings its own projector.
+
+    peft renames the layers it adapts and adds tensors of its own, which are no part of the model.
+    """
+    shapes = {
+        name.replace(".base_layer.", "."): tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    keys = {name: _published_key(name) for name in shapes}
+    if alone:
+        keys = {name: ("base" if part == "trained" else part, key) for name, (part, key) in keys.items()}
+    parts = {name: Part(name) for name in PART_TITLES}
+    for name, (part, key) in keys.items():
+        parts[part].expected[key] = shapes[name]
+    return keys, parts
 
 
 def open_weights(model: nn.Module, published: Published) -> Survey:
@@ -164,25 +203,25 @@ def open_weights(model: nn.Module, published: Published) -> Survey:
         ValueError: a file was refused, or tensors are missing, unexpected or misshapen; one report over all files.
     """
     found = survey(model, published)
-    if lines := found.report():
-        raise ValueError("these files do not fill the model, nothing was loaded\n" + "\n".join(lines))
+    _demand(found)
     return found
 
 
 @torch.no_grad()
-def fill_weights(model: nn.Module, published: Published) -> None:
-    """Puts a published model's weights into ours, the LoRA merged; all or nothing.
+def fill_weights(model: nn.Module, published: Published, *, merge_adapter: bool = True) -> None:
+    """Puts a published model's weights into ours; all or nothing.
 
     Args:
         model: built by the configuration that `published.config()` returned.
         published: the files.
+        merge_adapter: add the LoRA to the base's weights; without it they stay the base's.
 
     Raises:
         FileNotFoundError, ValueError: as `open_weights`.
     """
     found = open_weights(model, published)
     for name, tensor in model.state_dict().items():
-        tensor.copy_(found.read(name, tensor.device))
+        tensor.copy_(found.read(name, tensor.device, merge_adapter=merge_adapter))
 
 
 def _published_key(name: str) -> tuple[str, str]:
@@ -215,7 +254,7 @@ def _expect_lora(part: Part, base: dict[str, tuple[int, ...]], folder: Path) -> 
     return alpha / rank
 
 
-def _open_base(part: Part, folder: Path) -> None:
+def _open_base(part: Part, folder: Path, *, with_projector: bool) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = sorted({Path(name).name for name in read_json(index).get("weight_map", {}).values()})
@@ -223,7 +262,8 @@ def _open_base(part: Part, folder: Path) -> None:
         shards = ["model.safetensors"]
     for shard in shards:
         part.stored |= _open(part, folder / shard)
-    part.stored = {key: value for key, value in part.stored.items() if not key.startswith(_SUPERSEDED)}
+    if not with_projector:
+        part.stored = {key: value for key, value in part.stored.items() if not key.startswith(_SUPERSEDED)}
 
 
 def _open_adapter(trained: Part, lora: Part, folder: Path) -> None:

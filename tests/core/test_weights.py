@@ -362,8 +362,8 @@ def test_a_trained_model_does_not_take_the_bundled_tokenizer(golden_dir):
 
 
 def test_spec_errors(tmp_path):
-    with pytest.raises(ValueError, match="lacks adapter, cut3r: expected base=PATH"):
-        Published.parse(f"base={tmp_path}")
+    with pytest.raises(ValueError, match="lacks base, cut3r: expected base=PATH"):
+        Published.parse(f"adapter={tmp_path}")
     with pytest.raises(ValueError, match="did you mean 'adapter'"):
         Published.parse("base=a,adaptor=b,cut3r=c")
     with pytest.raises(ValueError, match="one path for base="):

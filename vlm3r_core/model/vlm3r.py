@@ -23,13 +23,13 @@ class Encoded:
 
     pixel_values: Tensor  # [B, 3, H, W] in [-1, 1]
     siglip: Tensor  # [B, P, C]
-    camera: Tensor  # [B, 1, S]
-    patch: Tensor  # [B, P, S]
+    camera: Tensor  # [B, 1, S]; [B, 0, 0] without CUT3R
+    patch: Tensor  # [B, P, S]; [B, 0, 0] without CUT3R
     fused: Tensor  # [B, P, C]
     projected: Tensor  # [B, P, D]
     pooled: Tensor  # [B, p * p, D]
     visual_tokens: Tensor  # [B, T, D], row newlines included
-    cut3r: Cut3rTokens | None = None  # what geometry() needs; None for a whole clip
+    cut3r: Cut3rTokens | None = None  # what geometry() needs; None for a whole clip and without CUT3R
 
     @classmethod
     def concat(cls, steps: Sequence[Encoded]) -> Encoded:
@@ -49,13 +49,16 @@ class VLM3R(nn.Module):
         self.config = config
         image_dim, language_dim = config.siglip.hidden_size, config.language.hidden_size
         self.siglip = SiglipTower(config.siglip)
-        self.cut3r = Cut3r(config.cut3r)
-        self.fusion = CrossAttentionFusion(image_dim, config.cut3r.dec_embed_dim, config.fusion_heads)
+        self.cut3r = Cut3r(config.cut3r) if config.spatial else None
+        spatial_dim = config.cut3r.dec_embed_dim
+        self.fusion = CrossAttentionFusion(image_dim, spatial_dim, config.fusion_heads) if config.spatial else None
         self.projector = Projector(image_dim, language_dim)
         self.image_newline = nn.Parameter(torch.zeros(language_dim))
         self.language = LanguageModel(config.language)
-        # whoever loads the weights puts their tokenizer here; the network itself never looks at it
+        # whoever loads the weights puts their tokenizer here, and the adapters they kept apart (adapters.Adapters);
+        # the network itself never looks at either
         self.tokenizer = None
+        self.adapters = None
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +72,9 @@ class VLM3R(nn.Module):
 
     def init_state(self, batch: int = 1) -> Cut3rState:
         """The state before the first frame of `batch` streams."""
+        if self.cut3r is None:
+            nothing = torch.zeros(batch, 0, 0, device=self.device, dtype=self.dtype)
+            return Cut3rState(nothing, nothing, torch.ones(batch, dtype=torch.bool, device=self.device))
         return self.cut3r.init_state(batch)
 
     def step(self, state: Cut3rState, pixel_values: Tensor) -> tuple[Cut3rState, Encoded]:
@@ -81,13 +87,14 @@ class VLM3R(nn.Module):
         Returns:
             The new state, and every stage of the visual path.
         """
-        siglip = self.siglip(pixel_values)
-        state, tokens = self.cut3r.step(state, self.cut3r_pixels(pixel_values))
-        fused = self.fuse(siglip, tokens.camera, tokens.patch)
+        siglip, tokens = self.siglip(pixel_values), None
+        camera = patch = siglip.new_zeros(len(siglip), 0, 0)
+        if self.cut3r is not None:
+            state, tokens = self.cut3r.step(state, self.cut3r_pixels(pixel_values))
+            camera, patch = tokens.camera, tokens.patch
+        fused = self.fuse(siglip, camera, patch)
         projected, pooled, visual = self.project(fused)
-        return state, Encoded(
-            pixel_values, siglip, tokens.camera, tokens.patch, fused, projected, pooled, visual, cut3r=tokens
-        )
+        return state, Encoded(pixel_values, siglip, camera, patch, fused, projected, pooled, visual, cut3r=tokens)
 
     def cut3r_pixels(self, pixel_values: Tensor) -> Tensor:
         """SigLIP's input [B, 3, H, W] resized to CUT3R's; both want [-1, 1], so no value changes."""
