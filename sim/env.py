@@ -17,6 +17,8 @@ from vlm3r_core.config import check_range, check_settings, setting
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.types import Frame
 
+TURNS_DEG = (10, 15, 30)
+
 
 class Move(StrEnum):
     """Discrete actions; how far and how fast is said by MotionSettings."""
@@ -55,13 +57,15 @@ class MotionSettings:
     """What the discrete actions do."""
 
     forward_m: float = setting(0.25, "length of a step forward, metres", span=(0.01, 5.0))
-    turn_deg: int = setting(10, "angle of a turn, degrees", choices=(10, 15, 30))
+    turn_deg: int = setting(10, "angle of a turn, degrees: 10, 15 or 30")
     speed_m_s: float = setting(0.5, "speed of a step, for time stamps, metres a second", span=(0.01, 10.0))
     turn_speed_deg_s: float = setting(45.0, "speed of a turn, for time stamps, degrees a second", span=(1.0, 720.0))
     slide: bool = setting(True, "slide along what is in the way instead of stopping at it")
 
     def __post_init__(self):
         check_settings(self)
+        if self.turn_deg not in TURNS_DEG:
+            raise ValueError(f"MotionSettings.turn_deg must be one of 10, 15, 30, got {self.turn_deg}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,9 +49,8 @@ class Episode:
         check_range(f"{where}: max_path_m", self.max_path_m, 0)
         check_range(f"{where}: seed", self.seed, 0)
         start = frozen_array(f"{where}: T_WC_start", self.T_WC_start, (4, 4))
-        watch = frozen_array(
-            f"{where}: T_WC_watch", np.reshape(self.T_WC_watch, (-1, 4, 4)), (len(self.T_WC_watch), 4, 4)
-        )
+        poses = self.T_WC_watch if len(self.T_WC_watch) else np.zeros((0, 4, 4))
+        watch = frozen_array(f"{where}: T_WC_watch", poses, (len(poses), 4, 4))
         object.__setattr__(self, "T_WC_start", start)
         object.__setattr__(self, "T_WC_watch", watch)
         object.__setattr__(self, "landmarks", tuple(self.landmarks))

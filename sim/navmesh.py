@@ -123,9 +123,7 @@ class NavMesh:
         """
         cell = self._cell_at(start, 0.5)
         if cell is None:
-            raise ValueError(
-                f"a move must start at a navigable point, {np.round(start, 3).tolist()} is not; snap it first"
-            )
+            raise ValueError(f"a move must start where one can stand, not at {np.round(start, 3).tolist()}; snap it")
         if self._geodesics is None:
             self._geodesics = Geodesics(self.grid)
         begin, offset = np.asarray(start, np.float64)[:2], np.asarray(offset_m, np.float64)

@@ -161,7 +161,8 @@ def path_length(points: np.ndarray) -> float:
 
 def _moves(grid: WalkGrid, centers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Moves to the 8 cells around and the 8 a chess knight reaches, with their lengths: directions every 22 degrees."""
-    targets = [grid.neighbors[:, d] for d in range(4)] + [diagonal(grid.neighbors, d) for d in range(4)]
+    targets = [grid.neighbors[:, d] for d in range(4)]
+    targets += [diagonal(grid.neighbors, d, around_both=False) for d in range(4)]
     for ahead in range(4):
         for aside in ((ahead + 1) % 4, (ahead + 3) % 4):
             passed = step(grid.neighbors, step(grid.neighbors, grid.neighbors[:, ahead], aside), ahead)

@@ -189,11 +189,18 @@ def _each_layer(first: np.ndarray, count: np.ndarray):
         yield index, first[index] + layer
 
 
-def diagonal(neighbors: np.ndarray, direction: int) -> np.ndarray:
-    """The cell [N] diagonally between a direction and the next one, where both ways around the corner are walkable."""
+def diagonal(neighbors: np.ndarray, direction: int, *, around_both: bool) -> np.ndarray:
+    """The cell [N] diagonally between a direction and the next one, -1 where it cannot be reached.
+
+    Args:
+        neighbors: int [N, 4].
+        direction: index into STEPS.
+        around_both: both ways around the corner must be walkable; otherwise one is enough, as for a line that just
+            touches the corner.
+    """
     turn = (direction + 1) % 4
     one, other = step(neighbors, neighbors[:, direction], turn), step(neighbors, neighbors[:, turn], direction)
-    return np.where(one == other, one, -1)
+    return np.where(one == other, one, -1) if around_both else np.where(one >= 0, one, other)
 
 
 def step(neighbors: np.ndarray, cells: np.ndarray, direction: int) -> np.ndarray:
@@ -206,7 +213,8 @@ def _clearance(neighbors: np.ndarray) -> np.ndarray:
     border = np.flatnonzero((neighbors < 0).any(axis=1))
     if not len(border):
         return np.full(len(neighbors), np.inf)
-    moves = [(neighbors[:, d], 1.0) for d in range(4)] + [(diagonal(neighbors, d), np.sqrt(2.0)) for d in range(4)]
+    moves = [(neighbors[:, d], 1.0) for d in range(4)]
+    moves += [(diagonal(neighbors, d, around_both=True), np.sqrt(2.0)) for d in range(4)]
     return dijkstra(graph_of(moves), indices=border, min_only=True)
 
 
