@@ -79,6 +79,8 @@ def _source(spec: str) -> tuple[ModelConfig, Callable[[str], Tensor]]:
     source, cpu = open_spec(spec), torch.device("cpu")
     config = model_config(spec)
     if isinstance(source, Published):
+        if source.named[1:]:
+            raise ValueError(f"a folder holds one adapter, {spec} names {len(source.named)}; convert each by itself")
         found = open_weights(skeleton(config), source)
         return config, lambda name: found.read(name, cpu)
     if isinstance(source, Saved):
@@ -133,7 +135,7 @@ def _describe(spec: str, config: ModelConfig, folder: Path, facts: dict) -> None
     if isinstance(source, Published):
         paths = {"base": source.base, "adapter": source.adapter, "cut3r": source.cut3r, "sizes": source.sizes}
         sources = [_source_file(part, file) for part, path in paths.items() for file in _files(path)]
-        licences = {part: folder_licence(part, path) for part, path in paths.items() if part != "sizes"}
+        licences = {part: folder_licence(part, path) for part, path in paths.items() if path and part != "sizes"}
         settings = source.base / "generation_config.json"
         generation = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     elif isinstance(source, Saved):

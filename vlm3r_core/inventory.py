@@ -87,6 +87,8 @@ def _of_published(published: Published) -> Inventory:
             folder_licence(_PART_OF_FILES[name], getattr(published, _PART_OF_FILES[name])),
         )
         for name, part in found.parts.items()
+        # a base alone has neither adapter nor CUT3R
+        if getattr(published, _PART_OF_FILES[name])
     ]
     missing = [] if published.tokenizer_path.is_file() else [f"base model: no file {published.tokenizer_path}"]
     return Inventory(rows, found.report() + missing)
