@@ -1,4 +1,4 @@
-# Each target sets up what it needs. `make demo CLIP=folder_or_video`, `make test ARGS="-k worker"`, `make bench ARGS=--help`.
+# Each target sets up what it needs. `make demo CLIP=folder_or_video MODEL=spec_or_folder`, `make test ARGS="-k worker"`, `make bench ARGS=--help`.
 SHELL := bash
 PYTHON ?= python3
 # A sourced ROS 2 is kept; what an environment with its own ROS must not see is removed.
@@ -13,7 +13,7 @@ setup:
 	@$(PYTHON) bootstrap.py
 
 demo: setup
-	@$(RUN) -m vlm3r_ros.demo $(if $(CLIP),--clip "$(CLIP)") $(ARGS)
+	@$(RUN) -m vlm3r_ros.demo $(if $(CLIP),--clip "$(CLIP)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: setup
 	@$(RUN) -m pytest $(ARGS) </dev/null

@@ -159,6 +159,11 @@ def test_make_demo_passes_the_clip_on():
     assert "--clip" not in dry_make("demo")
 
 
+def test_make_demo_passes_the_model_on():
+    assert '--model "my models/vlm3r"' in dry_make("demo", "MODEL=my models/vlm3r")
+    assert "--model" not in dry_make("demo")
+
+
 def test_build_server_runs_the_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
