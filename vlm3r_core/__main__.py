@@ -14,7 +14,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from vlm3r_core.clip import DEFAULT_FOLDER_FPS, Clip, open_clip
-from vlm3r_core.config import StreamConfig
+from vlm3r_core.config import INFERENCE_PRESETS, StreamConfig
 from vlm3r_core.cpu import sleep_while_waiting
 from vlm3r_core.types import ANSWER_TYPES, Answer
 
@@ -64,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="frames to watch, spread evenly over the recording; 0: all of them (default: %(default)s)",
     )
+    add(
+        "--preset",
+        choices=tuple(INFERENCE_PRESETS),
+        default=StreamConfig.preset,
+        help="how the model is asked (default: %(default)s)",
+    )
     add("--max-new-tokens", type=_count, default=None, metavar="N", help="tokens of an open answer at most")
     add("--fps", type=float, default=DEFAULT_FOLDER_FPS, help="images a second of a folder (default: %(default)s)")
     add("--topic", default="", help="image topic of a bag that has several")
@@ -88,9 +94,11 @@ def _watched(clip: Clip, arguments: argparse.Namespace):
     # torch takes seconds to import: a wrong path is told before that
     from vlm3r_core import StreamEngine, load
 
-    model = load(arguments.model, device=arguments.device, dtype=arguments.dtype)
+    model = load(arguments.model, device=arguments.device, dtype=arguments.dtype, preset=arguments.preset)
     kept = arguments.max_frames or StreamConfig.max_frames
-    config = StreamConfig(max_frames=kept, max_pool_frames=max(kept, StreamConfig.max_pool_frames))
+    config = StreamConfig(
+        preset=arguments.preset, max_frames=kept, max_pool_frames=max(kept, StreamConfig.max_pool_frames)
+    )
     engine = StreamEngine(model, config)
     for frame in tqdm(clip, total=clip.frame_count, desc="watching", unit="frame", file=sys.stderr):
         engine.push(frame)

@@ -11,6 +11,10 @@ POOL_MODES = ("bilinear", "average", "max", "none")
 NEWLINE_MODES = ("grid", "frame", "one_token", "no_token")
 STATE_GATES = ("none", "ttt3r")
 MEMORY_POLICIES = ("uniform", "window", "resample")
+# how the frames' times are told: not at all, on a line of their own, or as a paragraph before the question
+TIME_INSTRUCTIONS = ("none", "line", "paragraph")
+# the value of a setting that the preset decides
+FROM_PRESET = "preset"
 
 
 def check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
@@ -231,9 +235,41 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class StreamConfig:
-    """How a stream keeps time and memory."""
+class InferencePreset:
+    """How the published code asks its model, in one of its three places.
 
+    Args:
+        pool: 2x2 pooling of the visual tokens, one of POOL_MODES.
+        time_instruction: one of TIME_INSTRUCTIONS.
+        max_new_tokens: of one answer.
+    """
+
+    pool: str
+    time_instruction: str
+    max_new_tokens: int
+
+
+# All decode greedily with the base model's repetition penalty (ModelConfig.repetition_penalty). While training nothing
+# is decoded: the number of `train` is the evaluation's, for looking at a model the way it was trained.
+INFERENCE_PRESETS: dict[str, InferencePreset] = {
+    "paper-eval": InferencePreset("bilinear", "none", 16),
+    "train": InferencePreset("bilinear", "paragraph", 16),
+    "demo": InferencePreset("average", "line", 1024),
+}
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a stream keeps time and memory, and how the model is asked.
+
+    A preset's pooling belongs to the model: give `vlm3r_core.load` the same preset.
+    """
+
+    preset: str = setting(
+        "paper-eval",
+        "pooling, time instruction and answer length as in the paper's evaluation, its training or its demo",
+        choices=tuple(INFERENCE_PRESETS),
+    )
     memory_policy: str = setting(
         "uniform",
         "uniform: spread over all that was seen; window: the newest; resample: the paper's sampling of a kept pool",
@@ -246,15 +282,18 @@ class StreamConfig:
         "seconds a stamp may lie behind the newest one before a new session starts; less is dropped",
         span=(0, 3600),
     )
-    max_new_tokens: int = setting(16, "tokens decoded for one answer at most", span=(1, 1024))
+    max_new_tokens: int = setting(0, "tokens decoded for one answer at most; 0: the preset's", span=(0, 1024))
     max_question_chars: int = setting(4000, "characters of a question with its options at most", span=(1, 100_000))
     max_question_tokens: int = setting(
         2048,
         "tokens of a question with its wording and its answer at most; the cache has room for them",
         span=(64, 16384),
     )
-    time_instruction: bool = setting(
-        False, "tell the model when the frames were taken (training does, the paper's evaluation does not)"
+    time_instruction: str = setting(
+        FROM_PRESET,
+        "tell the model when the frames were taken: none, on a line, as a paragraph, or as the preset does; the video "
+        "is said to end with the newest frame",
+        choices=(FROM_PRESET, *TIME_INSTRUCTIONS),
     )
     max_questions: int = setting(64, "questions waiting for the model at most", span=(1, 10_000))
 
@@ -264,6 +303,13 @@ class StreamConfig:
             raise ValueError(
                 f"StreamConfig.max_pool_frames must be max_frames {self.max_frames} or more, got {self.max_pool_frames}"
             )
+
+    @property
+    def asking(self) -> InferencePreset:
+        """The preset with what was set otherwise."""
+        chosen = INFERENCE_PRESETS[self.preset]
+        time = chosen.time_instruction if self.time_instruction == FROM_PRESET else self.time_instruction
+        return replace(chosen, time_instruction=time, max_new_tokens=self.max_new_tokens or chosen.max_new_tokens)
 
 
 VLM3R_7B = ModelConfig(name="vlm3r-7b")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from vlm3r_core.config import MODEL_PRESETS, ModelConfig
+from vlm3r_core.adapters import Adapters
+from vlm3r_core.config import INFERENCE_PRESETS, MODEL_PRESETS, ModelConfig, check_choice
 from vlm3r_core.model.quantized import check_quantization, quantize_language
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
@@ -94,37 +96,73 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def load(spec: str, device: str = "auto", dtype: str = "auto", quantize: str | None = None) -> VLM3R:
+def load(
+    spec: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    quantize: str | None = None,
+    *,
+    merge_adapter: bool = True,
+    preset: str | None = None,
+) -> VLM3R:
     """Builds a model with its tokenizer (`model.tokenizer`), ready to serve.
 
     Args:
         spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed); a folder that
             `python -m vlm3r_core.weights convert` made; or the files of a published model,
-            `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
+            `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`. `adapter=NAME:PATH`, once or several times, keeps adapters
+            apart: `model.adapters.use(NAME)` switches. `base=PATH[,sizes=PATH]` is the base model alone.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         dtype: `auto`, `float32`, `bfloat16` or `float16`; of all that is not quantised.
         quantize: `int8` or `int4` for the language model's linear layers, weights only; None as they are stored.
+        merge_adapter: add the adapter's LoRA to the base's weights; False keeps it apart, under the name `default`,
+            so that it can be trained.
+        preset: one of INFERENCE_PRESETS, whose pooling the model takes; None for the pooling its files name. A
+            StreamConfig has the rest of the preset.
 
     Raises:
-        ValueError: unknown spec, device, dtype or quantisation; files that contradict each other, or do not fill the
-            model.
+        ValueError: unknown spec, device, dtype, quantisation or preset; files that contradict each other, or do not
+            fill the model.
         FileNotFoundError: a file is missing.
     """
     check_quantization(quantize)
+    if preset is not None:
+        check_choice("preset", preset, tuple(INFERENCE_PRESETS))
     target = resolve_device(device)
     kind, source = resolve_dtype(dtype, target), open_spec(spec)
+    apart = _kept_apart(source, merge_adapter)
+    if apart and quantize:
+        raise ValueError("a quantised model takes no adapters kept apart; load it with one adapter, which is merged")
     if isinstance(source, Saved):
         model = source.load(target, kind, quantize)
     else:
         model = build(model_config(spec), target, kind)
         if source:
-            fill_weights(model, source)
+            fill_weights(model, source, merge_adapter=not apart)
         else:
             randomize(model, model.config.random_seed)
         if quantize:
             quantize_language(model, quantize)
     model.tokenizer = tokenizer_for(spec)
+    if preset is not None:
+        model.config = replace(model.config, pool=INFERENCE_PRESETS[preset].pool)
+    if apart:
+        model.adapters = Adapters(model)
+        for name, folder in apart:
+            model.adapters.attach(folder, name)
     return model
+
+
+def _kept_apart(source: Published | Saved | None, merge_adapter: bool) -> tuple[tuple[str, Path], ...]:
+    """Name and folder of each adapter that is not to be merged."""
+    if isinstance(source, Published):
+        return source.named or (() if merge_adapter or source.adapter is None else (("default", source.adapter),))
+    if not merge_adapter:
+        raise ValueError(
+            "only published files keep an adapter apart, base=PATH,adapter=PATH,cut3r=PATH; elsewhere it is merged "
+            "already, or there is none"
+        )
+    return ()
 
 
 def build(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> VLM3R:

@@ -126,7 +126,7 @@ class Survey:
         """One of our tensors, the LoRA merged in float32 or left out."""
         part, key = self.keys[name]
         weight = self.parts[part].stored[key].read()
-        if not merge_adapter:
+        if not merge_adapter or "lora" not in self.parts:
             return weight
         delta = [self.parts["lora"].stored.get(f"{key.removesuffix('.weight')}.lora_{side}") for side in "BA"]
         if part == "base" and all(delta):
@@ -146,13 +146,14 @@ def survey(model: nn.Module, published: Published, *, compare_twins: bool = True
     Raises:
         FileNotFoundError, ValueError: the adapter does not say what it is; all else becomes a fault of its part.
     """
-    alone, scale = published.adapter is None, 0.0
+    alone = published.adapter is None
     keys, parts = _expected_parts(model, alone)
     _open_base(parts["base"], published.base, with_projector=alone)
-    if not alone:
-        scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
-        _open_adapter(parts["trained"], parts["lora"], published.adapter)
-        _open_cut3r(parts["cut3r"], published.cut3r, compare_twins)
+    if alone:
+        return Survey({"base": parts["base"]}, keys, 0.0)
+    scale = _expect_lora(parts["lora"], parts["base"].expected, published.adapter)
+    _open_adapter(parts["trained"], parts["lora"], published.adapter)
+    _open_cut3r(parts["cut3r"], published.cut3r, compare_twins)
     return Survey(parts, keys, scale)
 
 

@@ -13,12 +13,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlm3r_core.config import ModelConfig
+from vlm3r_core.config import ModelConfig, StreamConfig
 from vlm3r_core.loading import build
 from vlm3r_core.model.vlm3r import VLM3R, Encoded
 from vlm3r_core.preprocess import to_pixels
 from vlm3r_core.prompt import Tokenizer
 from vlm3r_core.published import Published
+from vlm3r_core.stream.engine import StreamEngine
+from vlm3r_core.types import Frame
 from vlm3r_core.weights import fill_weights
 
 SETS = ("odd", "even")
@@ -93,3 +95,11 @@ class Golden:
     @property
     def video(self) -> SimpleNamespace:
         return SimpleNamespace(**self.facts["video"])
+
+
+def watched(golden: Golden, frames: Tensor, model: VLM3R | None = None) -> StreamEngine:
+    """A stream that has seen recorded frames, a second apart."""
+    engine = StreamEngine(model or golden.model, StreamConfig(), golden.tokenizer)
+    for second, frame in enumerate(frames):
+        assert engine.push(Frame(frame.numpy(), stamp_ns=second * 10**9))
+    return engine

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlm3r_core.config import MODEL_PRESETS, VLM3R_7B, Cut3rConfig, StreamConfig, token_selection
+from vlm3r_core.config import INFERENCE_PRESETS, MODEL_PRESETS, VLM3R_7B, Cut3rConfig, StreamConfig, token_selection
 from vlm3r_core.types import Frame
 
 
@@ -66,6 +66,27 @@ def test_head_width_must_be_divisible_by_four():
 def test_from_published_refuses_another_network():
     with pytest.raises(ValueError, match="head_type must be 'dpt'"):
         Cut3rConfig.from_published({"model": {"head_type": "linear"}})
+
+
+def test_inference_presets():
+    """Source: the published evaluation, training and demo code, described in words."""
+    asked = {
+        name: (preset.pool, preset.time_instruction, preset.max_new_tokens)
+        for name, preset in INFERENCE_PRESETS.items()
+    }
+    assert asked == {
+        "paper-eval": ("bilinear", "none", 16),
+        "train": ("bilinear", "paragraph", 16),
+        "demo": ("average", "line", 1024),
+    }
+    assert StreamConfig().asking == INFERENCE_PRESETS["paper-eval"]
+
+
+def test_what_is_set_wins_over_the_preset():
+    asking = StreamConfig(preset="demo", max_new_tokens=7, time_instruction="none").asking
+    assert (asking.time_instruction, asking.max_new_tokens, asking.pool) == ("none", 7, "average")
+    with pytest.raises(ValueError, match="did you mean 'paper-eval'"):
+        StreamConfig(preset="paper_eval")
 
 
 def test_random_presets_say_so():

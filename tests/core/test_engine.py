@@ -135,10 +135,31 @@ class TestContext:
                 assert answer.frames_used == len(answer.supporting_stamps_ns) <= 4
 
     def test_time_instruction_names_the_frames(self, make_engine, make_frames):
-        engine = push_all(make_engine(time_instruction=True), make_frames(3))
+        engine = push_all(make_engine(time_instruction="line"), make_frames(3))
         text = engine.tokenizer.decode(engine._reader.suffix("Q", 1, engine._bookkeeping()))
         assert "located at 0.00s,1.00s,2.00s.Please answer" in text
         assert "The video lasts for 2.00 seconds, and 3 frames" in text
+
+    @pytest.mark.parametrize(
+        ("settings", "between"),
+        [
+            ({}, None),
+            ({"preset": "demo"}, "video.\nQ"),
+            ({"preset": "train"}, "video.\n\nQ"),
+            ({"preset": "train", "time_instruction": "none"}, None),
+        ],
+    )
+    def test_presets_tell_the_time_as_published(self, make_engine, make_frames, settings, between):
+        engine = push_all(make_engine(**settings), make_frames(2))
+        text = engine.tokenizer.decode(engine._reader.suffix("Q", 1, engine._bookkeeping()))
+        assert ("The video lasts" in text) == (between is not None)
+        assert between is None or between in text
+
+    def test_preset_decides_the_length_of_an_answer(self, make_engine, make_frames):
+        engine = push_all(make_engine(preset="demo", max_question_tokens=512), make_frames(1))
+        with pytest.raises(ValueError, match="1024 for its answer"):
+            engine.ask(QUESTION)
+        assert engine.ask(QUESTION, max_new_tokens=2).frames_used == 1
 
 
 class TestAnswers:

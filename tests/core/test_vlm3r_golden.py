@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from published_golden import SETS, Golden, variant
+from published_golden import SETS, Golden, spec_of, variant, watched
 from safetensors.torch import load_file
 from torch import Tensor
 
+import vlm3r_core
 from vlm3r_core.config import StreamConfig
 from vlm3r_core.model.fusion import select_tokens
 from vlm3r_core.model.vlm3r import VLM3R, Encoded
@@ -301,20 +302,13 @@ def test_small_inputs_show_the_epsilons(shipped):
 
 
 def test_nothing_recorded_is_left_out(shipped):
-    """Training and the base alone are not served; all else that was recorded is compared above."""
+    """Training and the base alone are compared in test_train_golden.py, all else that was recorded above."""
     compared = ("eval.", "demo.", "v4.", "stills.", "text.", "stop.", "merged.", "unit.")
     rest = {name for name in shipped.outputs if not name.startswith(compared)}
     assert {name.split(".")[0] for name in rest} == {"train", "base_only"}
 
 
 # ---- the stream
-
-
-def watched(golden: Golden, frames: Tensor, model: VLM3R | None = None) -> StreamEngine:
-    engine = StreamEngine(model or golden.model, StreamConfig(), golden.tokenizer)
-    for second, frame in enumerate(frames):
-        assert engine.push(Frame(frame.numpy(), stamp_ns=second * 10**9))
-    return engine
 
 
 def assert_answer(golden: Golden, engine: StreamEngine, run: str, suffix: str = "") -> None:
@@ -338,6 +332,14 @@ def test_stream_gives_the_published_tokens_and_answer(golden, tmp_path, run, fra
     assert_answer(golden, engine, run)
     if golden.half:
         assert engine.ask(CHAIRS, max_new_tokens=MAX_NEW_TOKENS).text == golden.facts["meta"][f"{run}.text"]
+
+
+def test_demo_preset_pools_as_the_demo(golden_dir, shipped, tmp_path):
+    model = vlm3r_core.load(spec_of(golden_dir / shipped.name), "cpu", preset="demo")
+    engine = watched(shipped, shipped.inputs["frames"], model)
+    engine.save(tmp_path / "stream.safetensors")
+    tokens = load_file(tmp_path / "stream.safetensors")["visual_tokens"].flatten(0, 1)
+    torch.testing.assert_close(tokens, shipped.outputs["demo.visual_tokens"], rtol=0, atol=HALF)
 
 
 def test_stream_without_penalty(golden):

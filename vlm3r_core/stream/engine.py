@@ -76,6 +76,7 @@ class StreamEngine:
             False if the frame was dropped because its stamp is not newer than the newest one's.
         """
         self._prefix.check_free()
+        self._leave_other_model()
         if self._next_stamp_ns is not None and frame.stamp_ns < self._next_stamp_ns:
             if self._next_stamp_ns - frame.stamp_ns <= self.config.backward_reset_s * 1e9:
                 self._dropped += 1
@@ -149,7 +150,7 @@ class StreamEngine:
         kind = self._reader.check_question(question, options, answer_type)
         self._prepare_view(not_before_ns)
         yield AnswerPart("", "prefill", 0)
-        limit = max_new_tokens or self.config.max_new_tokens
+        limit = max_new_tokens or self.config.asking.max_new_tokens
         facts = self._bookkeeping()
         if kind == "choice":
             yield self._reader.choose(question, options, facts, started)
@@ -205,6 +206,7 @@ class StreamEngine:
             self._state = self.model.init_state(1)
         self._memory = make_memory(self.config)
         self._prefix.clear()
+        self._seen_by = self.model.config
         self._frames_seen = 0
         self._stamp_ns = 0
         self._next_stamp_ns: int | None = None
@@ -218,6 +220,7 @@ class StreamEngine:
             FileNotFoundError: the folder does not exist.
             OSError: it cannot be written.
         """
+        self._leave_other_model()
         frames = self._memory.frames()
         tensors = {f"cut3r.{name}": tensor for name, tensor in self._state.as_tensors().items()}
         if frames:
@@ -278,7 +281,13 @@ class StreamEngine:
 
     # ---- parts
 
+    def _leave_other_model(self) -> None:
+        """A switched adapter has other tokens and another cache: what the one before has seen is forgotten."""
+        if self.model.config is not self._seen_by:
+            self.reset()
+
     def _prepare_view(self, not_before_ns: int) -> None:
+        self._leave_other_model()
         if not self._frames_seen:
             raise NoFrame("no frame was seen yet; push frames (is the camera publishing?) before asking")
         if self._stamp_ns < not_before_ns:

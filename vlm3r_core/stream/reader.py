@@ -178,10 +178,16 @@ class AnswerReader:
         return self._model.language.next_logits(embeddings, cache)
 
     def suffix(self, message: str, room: int, facts: dict) -> list[int]:
-        """Token ids behind the visual tokens, time instruction included; the arguments are those of `read`."""
-        if self._config.time_instruction:
+        """Token ids behind the visual tokens, time instruction included; the arguments are those of `read`.
+
+        Differs: a stream has no end, so the video is said to last until the newest frame; in the published code it
+        lasts a frame or more beyond the last one sampled.
+        """
+        asking = self._config.asking.time_instruction
+        if asking != "none":
             stamps = facts["supporting_stamps_ns"]
-            message = time_instruction([(stamp - stamps[0]) / 1e9 for stamp in stamps]) + "\n" + message
+            gap = "\n\n" if asking == "paragraph" else "\n"
+            message = time_instruction([(stamp - stamps[0]) / 1e9 for stamp in stamps]) + gap + message
         ids = suffix_ids(self._tokenizer, message)
         limit = self._config.max_question_tokens
         if len(ids) + room + 1 > limit:

@@ -67,7 +67,7 @@ def make_engine(config: NodeConfig, stream: StreamConfig):
     from vlm3r_core.loading import load
     from vlm3r_core.stream.engine import StreamEngine
 
-    return StreamEngine(load(config.model, device=config.device, dtype=config.dtype), stream)
+    return StreamEngine(load(config.model, config.device, config.dtype, preset=stream.preset), stream)
 
 
 def make_worker(config: NodeConfig, stream: StreamConfig, on_frame: Callable[[], None]):
