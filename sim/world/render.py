@@ -94,6 +94,11 @@ class Renderer:
         self._set_surfaces(mesh, areas2)
         self._directions_C: dict[PinholeCamera, np.ndarray] = {}
 
+    @property
+    def triangle_count(self) -> int:
+        """Triangles in the mesh."""
+        return len(self._ids)
+
     def render(self, camera: PinholeCamera, T_WC: np.ndarray) -> Picture:
         """One picture.
 

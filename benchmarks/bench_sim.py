@@ -1,0 +1,142 @@
+"""Speed of the built-in simulator: python -m benchmarks.bench_sim. It asserts nothing; the target is printed beside."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from benchmarks.bench_stream import write_json
+from benchmarks.machine import describe_machine, load_average, machine_line
+from benchmarks.sim_worlds import scanned_flat, textured_flat
+from benchmarks.tables import markdown_table
+from sim.camera import CameraSettings, camera_pose
+from sim.mesh_env import MeshEnv, open_world
+from sim.world.render import Picture
+
+_SIDES_PX = (224, 432)
+_TARGET = ("flat", 224, 40.0)  # frames a second on two cores
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmark, prints its table and writes it as JSON."""
+    args = parse_arguments(argv)
+    result = run(args)
+    write_json(args.out, result)
+    print(markdown(result))
+    print(f"\nwritten to {args.out}")
+    return 0
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_sim", description=__doc__)
+    parser.add_argument("--frames", type=int, default=60, help="pictures timed for each world and size")
+    parser.add_argument("--paths", type=int, default=60, help="path queries timed for each world")
+    parser.add_argument("--triangles", type=int, default=1_000_000, help="triangles of the scan")
+    parser.add_argument(
+        "--small-house",
+        type=Path,
+        default=Path("../shared/data/small_house"),
+        help="folder with small_house.glb and small_house_objects.json; left out where absent (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("out/bench_sim.json"), help="JSON file to write")
+    args = parser.parse_args(argv)
+    for name in ("frames", "paths", "triangles"):
+        if getattr(args, name) < 1:
+            parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
+    return args
+
+
+def run(args: argparse.Namespace) -> dict:
+    """All measurements."""
+    machine = describe_machine(torch.device("cpu"))
+    with tempfile.TemporaryDirectory(prefix="vlm3r_bench_") as folder:
+        worlds = write_worlds(Path(folder), args.triangles, args.small_house)
+        steps = len(worlds) * (len(_SIDES_PX) * args.frames + args.paths)
+        with tqdm(total=steps, unit="step", disable=None) as bar:
+            rows = [measure_world(name, files, args, bar.update) for name, files in worlds.items()]
+    machine["load_average_after"] = load_average()
+    return {"machine": machine, "worlds": rows, "target": target(rows)}
+
+
+def write_worlds(folder: Path, triangles: int, small_house: Path) -> dict[str, list[Path]]:
+    """Files of every world to measure, by its name."""
+    textured_flat().export(folder / "flat.glb")
+    scanned_flat(triangles).export(folder / "scan.ply")
+    worlds = {"flat": [folder / "flat.glb"], "scan": [folder / "scan.ply"]}
+    house = [small_house / "small_house.glb", small_house / "small_house_objects.json"]
+    return worlds | ({"small_house": house} if all(path.is_file() for path in house) else {})
+
+
+def measure_world(name: str, files: Sequence[Path], args: argparse.Namespace, advance: Callable[[], object]) -> dict:
+    """Opens a world, photographs it from random places and asks for random paths."""
+    started = time.perf_counter()
+    env = open_world(*files)
+    opened_s = time.perf_counter() - started
+    row = {"name": name, "triangles": env.renderer.triangle_count, "open_s": opened_s}
+    for side in _SIDES_PX:
+        times = picture_times(env, side, args.frames, advance)
+        row[f"frame_{side}_ms"] = float(np.median(times) * 1e3)
+        row[f"frames_{side}_per_s"] = len(times) / sum(times)
+    times = path_times(env, args.paths, advance)
+    return row | {"path_ms": float(np.median(times) * 1e3), "paths_per_s": len(times) / sum(times)}
+
+
+def picture_times(env: MeshEnv, side_px: int, count: int, advance: Callable[[], object]) -> list[float]:
+    """Seconds for each of some pictures (RGB, depth and ids), each from another place."""
+    camera, rng = CameraSettings(width_px=side_px, height_px=side_px), np.random.default_rng(0)
+    pinhole = camera.pinhole
+
+    def photograph() -> Picture:
+        return env.renderer.render(pinhole, camera_pose(env.sample_navigable(rng), rng.uniform(0, 2 * np.pi), camera))
+
+    photograph()  # the first one makes the rays
+    return [_timed(photograph, advance) for _ in range(count)]
+
+
+def path_times(env: MeshEnv, count: int, advance: Callable[[], object]) -> list[float]:
+    """Seconds for each of some shortest paths between random points, no goal asked twice."""
+    rng = np.random.default_rng(0)
+    ends = [(env.sample_navigable(rng), env.sample_navigable(rng)) for _ in range(count + 1)]
+    env.shortest_path(*ends[-1])  # the first one makes the graph
+    return [_timed(lambda pair=pair: env.shortest_path(*pair), advance) for pair in ends[:-1]]
+
+
+def target(rows: Sequence[dict]) -> dict:
+    """The issue's target beside what was measured."""
+    name, side, wanted = _TARGET
+    value = next(row[f"frames_{side}_per_s"] for row in rows if row["name"] == name)
+    return {"name": f"frames/s, {name}, {side}x{side}", "value": value, "at_least": wanted, "met": value >= wanted}
+
+
+def markdown(result: dict) -> str:
+    """The result as a table."""
+    header = ("world", "triangles", "open s", "224x224 frames/s", "432x432 frames/s", "paths/s", "median path ms")
+    names = ("triangles", "open_s", "frames_224_per_s", "frames_432_per_s", "paths_per_s", "path_ms")
+    rows = [[row["name"], *[row[name] for name in names]] for row in result["worlds"]]
+    goal = result["target"]
+    verdict = "met" if goal["met"] else "missed"
+    return (
+        f"RGB, depth and ids on one thread. Machine: {machine_line(result['machine'])}.\n\n"
+        f"{markdown_table(header, rows)}\n\n"
+        f"{goal['name']}: {goal['value']:.0f}, wanted at least {goal['at_least']:.0f}: {verdict}"
+    )
+
+
+def _timed(action: Callable[[], object], advance: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    elapsed = time.perf_counter() - started
+    advance()
+    return elapsed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
