@@ -57,7 +57,7 @@ class NavMesh:
         self.settings = settings or NavSettings()
         slope_rad = np.radians(self.settings.slope_deg)
         field = build_heightfield(corners_W, self.settings.cell_m, slope_rad, self.settings.climb_m)
-        self.footprint_m2 = len(np.unique(field.column)) * field.cell_m**2
+        self.footprint_m2 = (1 + np.count_nonzero(np.diff(field.column))) * field.cell_m**2
         self.grid: WalkGrid = build_walkgrid(field, self.settings)
         self._key = self.grid.xy[:, 0].astype(np.int64) * self.grid.shape[1] + self.grid.xy[:, 1]
         self._geodesics: Geodesics | None = None

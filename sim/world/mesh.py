@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +68,13 @@ class Mesh:
         if not len(self.faces):
             raise ValueError("a mesh needs at least one triangle, got none; is the file a point cloud, or empty?")
 
-    @property
+    @cached_property
     def bounds_m(self) -> np.ndarray:
-        """Lowest and highest corner [2, 3]."""
-        used = self.vertices_m[np.unique(self.faces)]
-        return np.stack([used.min(axis=0), used.max(axis=0)])
+        """Lowest and highest corner [2, 3] of the triangles; a file may have stray points besides."""
+        used = np.zeros(len(self.vertices_m), bool)
+        used[self.faces] = True
+        corners = self.vertices_m[used]
+        return np.stack([corners.min(axis=0), corners.max(axis=0)])
 
     def triangles_m(self) -> np.ndarray:
         """The triangles' corners [T, 3, 3]."""
