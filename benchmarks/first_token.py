@@ -25,7 +25,7 @@ def measure_first_token(
     repeats: int,
     tick: Callable[[], None],
 ) -> list[dict]:
-    """Asks the same question after each of several numbers of frames, three ways in turn.
+    """Asks the same question of streams that have seen different numbers of frames, three ways in turn.
 
     Args:
         model: any device.
@@ -33,7 +33,7 @@ def measure_first_token(
         make_frame: the stream's frame of a given index.
         after: numbers of frames.
         repeats: questions each way; the median counts.
-        tick: called after every frame and every round of questions.
+        tick: called after every frame and every round of questions to all streams.
 
     Returns:
         A row each: frames, context_frames, question_tokens, context_tokens, and in milliseconds cached_ms (as the
@@ -41,56 +41,73 @@ def measure_first_token(
         (the context's frames encoded again from a fresh state, then prefill and question, as the published code
         does for every question).
     """
-    engine = StreamEngine(model, config)
+    streams = [_seen(model, config, make_frame, count, tick) for count in after]
     # This policy runs nothing into the prefix cache before the question, so each way of asking runs it once.
     fresh = StreamEngine(model, replace(config, memory_policy="resample"))
-    rows = []
-    for index in range(max(after)):
-        engine.push(make_frame(index))
-        tick()
-        if index + 1 in after:
-            rows.append(_ask_three_ways(engine, fresh, make_frame, repeats, tick))
-    return rows
-
-
-def _ask_three_ways(
-    engine: StreamEngine,
-    fresh: StreamEngine,
-    make_frame: Callable[[int], Frame],
-    repeats: int,
-    tick: Callable[[], None],
-) -> dict:
-    stamps = engine.ask(QUESTION, max_new_tokens=1).supporting_stamps_ns
-    context = [frame for index in range(engine.stats().frames_seen) if (frame := make_frame(index)).stamp_ns in stamps]
+    contexts = [_context(stream, make_frame) for stream in streams]
     rounds = []
     for _ in range(repeats):
-        cached = _first_token_ms(engine)
-        engine._prefix.clear()
-        rounds.append((cached, _first_token_ms(engine), _recompute_ms(fresh, context)))
+        # Streams and ways in turn: whatever else the machine does at the time falls on all of them alike.
+        rounds.append(
+            [ask_three_ways(stream, fresh, context) for stream, context in zip(streams, contexts, strict=True)]
+        )
         tick()
-    cached, prefill, recompute = (median(times) for times in zip(*rounds, strict=True))
-    model, tokenizer = engine.model, engine.tokenizer
-    return {
-        "frames": engine.stats().frames_seen,
-        "context_frames": len(context),
-        "context_tokens": len(prefix_ids(tokenizer)) + len(context) * model.config.tokens_per_frame,
-        "question_tokens": len(suffix_ids(tokenizer, question_message(QUESTION))),
-        "cached_ms": cached,
-        "prefill_ms": prefill,
-        "recompute_ms": recompute,
-    }
+    return [
+        {**_sizes(stream, len(context)), **{way: median(times[way] for times in column) for way in column[0]}}
+        for stream, context, column in zip(streams, contexts, zip(*rounds, strict=True), strict=True)
+    ]
 
 
-def _first_token_ms(engine: StreamEngine) -> float:
+def ask_three_ways(engine: StreamEngine, fresh: StreamEngine, context: Sequence[Frame]) -> dict[str, float]:
+    """Milliseconds to the first token: cached_ms, prefill_ms and recompute_ms of `measure_first_token`.
+
+    Args:
+        engine: has seen the frames and holds its prefix; holds it again afterwards.
+        fresh: an engine of the resample policy on the same model; what it saw is forgotten.
+        context: the frames in the engine's context.
+    """
+    cached = first_token_ms(engine)
+    engine._prefix.clear()
+    return {"cached_ms": cached, "prefill_ms": first_token_ms(engine), "recompute_ms": recompute_ms(fresh, context)}
+
+
+def first_token_ms(engine: StreamEngine) -> float:
+    """Asks the question; milliseconds until its first token."""
     return engine.ask(QUESTION, max_new_tokens=1).latency_ms.first_token
 
 
-def _recompute_ms(fresh: StreamEngine, context: list[Frame]) -> float:
+def recompute_ms(fresh: StreamEngine, context: Sequence[Frame]) -> float:
+    """Encodes the frames from a fresh state, runs the whole prompt; milliseconds until the first token."""
     started = time.perf_counter()
     fresh.reset()
     for frame in context:
         fresh.push(frame)
-    return 1e3 * (time.perf_counter() - started) + _first_token_ms(fresh)
+    return 1e3 * (time.perf_counter() - started) + first_token_ms(fresh)
+
+
+def _seen(
+    model: VLM3R, config: StreamConfig, make_frame: Callable[[int], Frame], count: int, tick: Callable[[], None]
+) -> StreamEngine:
+    engine = StreamEngine(model, config)
+    for index in range(count):
+        engine.push(make_frame(index))
+        tick()
+    return engine
+
+
+def _context(engine: StreamEngine, make_frame: Callable[[int], Frame]) -> list[Frame]:
+    stamps = engine.ask(QUESTION, max_new_tokens=1).supporting_stamps_ns
+    return [frame for index in range(engine.stats().frames_seen) if (frame := make_frame(index)).stamp_ns in stamps]
+
+
+def _sizes(engine: StreamEngine, context_frames: int) -> dict[str, int]:
+    tokenizer = engine.tokenizer
+    return {
+        "frames": engine.stats().frames_seen,
+        "context_frames": context_frames,
+        "context_tokens": len(prefix_ids(tokenizer)) + context_frames * engine.model.config.tokens_per_frame,
+        "question_tokens": len(suffix_ids(tokenizer, question_message(QUESTION))),
+    }
 
 
 def first_token_floors(model: VLM3R, row: dict, peaks: floors.Peaks) -> dict[str, float]:

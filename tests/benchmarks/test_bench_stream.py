@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from benchmarks import report
-from benchmarks.bench_stream import frame_source, main, write_json
-from benchmarks.first_token import _ask_three_ways, _first_token_ms, _recompute_ms
+from benchmarks.bench_stream import main, write_json
+from benchmarks.first_token import ask_three_ways, first_token_ms, measure_first_token, recompute_ms
 from benchmarks.floors import STAGES
 from benchmarks.memory_growth import growth_percent
 from benchmarks.stages import OTHER, StageClock, timed_stages
+from benchmarks.stream import Plan, frame_source
 from benchmarks.tables import markdown_table, show
 from vlm3r_core.config import StreamConfig
 from vlm3r_core.loading import load
@@ -81,10 +82,22 @@ class TestWholeRun:
             assert name in text
 
 
-def test_a_memory_run_without_growth_to_show_is_refused(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--memory-frames 50 --memory-since 100", "memory_frames must be more than memory_since 100, got 50"),
+        ("--frames 0 4", "must be at least 1"),
+        ("--model tiny-randon", "tiny-random"),
+    ],
+)
+def test_bad_arguments_are_refused(capsys, arguments, says):
     with pytest.raises(SystemExit):
-        main(["--memory-frames", "50", "--memory-since", "100"])
-    assert "--memory-frames must be more than --memory-since 100, got 50" in capsys.readouterr().err
+        main(arguments.split())
+    assert says in capsys.readouterr().err
+
+
+def test_the_plan_as_required():
+    assert Plan() == Plan((8, 32, 128, 512), memory_since=100, memory_frames=2000)
 
 
 class TestStages:
@@ -146,26 +159,48 @@ class TestFirstToken:
         for hook in hooks:
             hook.remove()
 
-    def test_three_ways(self, model, make_frame):
+    @pytest.fixture
+    def seen(self, model, make_frame):
         engine, frames = StreamEngine(model, StreamConfig()), [make_frame(index) for index in range(5)]
-        fresh = StreamEngine(model, StreamConfig(memory_policy="resample"))
         for frame in frames:
             engine.push(frame)
-        row = _ask_three_ways(engine, fresh, make_frame, 1, lambda: None)
-        context, question = row["context_tokens"], row["question_tokens"]
-        assert context == len(prefix_ids(engine.tokenizer)) + 5 * model.config.tokens_per_frame
-        assert row["context_frames"] == 5
+        return engine, frames
 
+    @pytest.fixture
+    def fresh(self, model):
+        return StreamEngine(model, StreamConfig(memory_policy="resample"))
+
+    def test_three_ways(self, model, seen, fresh):
+        engine, frames = seen
+        context = len(prefix_ids(engine.tokenizer)) + 5 * model.config.tokens_per_frame
         with self.counted(model) as cached:
-            _first_token_ms(engine)
+            first_token_ms(engine)
+        question = cached["tokens"]
         assert cached == {"images": 0, "tokens": question}
-        engine._prefix.clear()
-        with self.counted(model) as prefill:
-            _first_token_ms(engine)
-        assert prefill == {"images": 0, "tokens": context + question}
-        with self.counted(model) as recompute:
-            _recompute_ms(fresh, frames)
-        assert recompute == {"images": 5, "tokens": context + question}
+        with self.counted(model) as again:
+            recompute_ms(fresh, frames)
+        assert again == {"images": 5, "tokens": context + question}
+        with self.counted(model) as all_three:
+            ask_three_ways(engine, fresh, frames)
+        # cached: the question; prefill and recompute: everything
+        assert all_three == {"images": 5, "tokens": 3 * question + 2 * context}
+
+    def test_encoding_again_gives_the_same_tokens(self, seen, fresh):
+        engine, frames = seen
+        recompute_ms(fresh, frames)
+        for one, other in zip(engine._memory.frames(), fresh._memory.context(), strict=True):
+            assert torch.equal(one.tokens, other.tokens)
+
+    def test_rows_say_what_was_asked_of_what(self, model, make_frame):
+        rows = measure_first_token(model, StreamConfig(max_frames=2), make_frame, (1, 4), 1, lambda: None)
+        assert [(row["frames"], row["context_frames"]) for row in rows] == [(1, 1), (4, 2)]
+        per_frame = model.config.tokens_per_frame
+        assert rows[1]["context_tokens"] - rows[0]["context_tokens"] == per_frame
+        engine = StreamEngine(model, StreamConfig())
+        engine.push(make_frame(0))
+        with self.counted(model) as cached:
+            first_token_ms(engine)
+        assert {row["question_tokens"] for row in rows} == {cached["tokens"]}
 
 
 class TestReport:
