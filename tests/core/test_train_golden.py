@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from vlm3r_core.prompt import prefix_ids
 from vlm3r_core.published import Published
 from vlm3r_core.safe_pickle import read_torch_file
 from vlm3r_core.stream.decoding import greedy_tokens
+from vlm3r_core.stream.worker import Worker
 from vlm3r_core.types import NoFrame
 from vlm3r_core.weights import fill_weights
 
@@ -236,6 +238,34 @@ def test_a_stream_starts_anew_after_a_switch(golden_dir):
     after = engine.ask("How many chairs are there?", ["1", "2"])
     # the same files under both names
     assert (after.text, after.confidence) == (before.text, pytest.approx(before.confidence, abs=1e-6))
+
+
+def test_a_worker_switches_between_questions(golden_dir):
+    golden = Golden.read(golden_dir / "odd", half=True)
+    model = with_adapters(golden_dir / "odd", "vsi", "vsti")
+    worker = Worker(lambda: watched(golden, golden.inputs["frames4"][:1], model))
+    worker.start()
+    try:
+        wait_for(lambda: worker.stats().state == "ready")
+        worker.use_adapter("vsi").result(60)
+        session = worker.ask("Which is it?", ["1", "2"]).result(60).session_id
+        assert session == worker.stats().session_id
+        worker.use_adapter("vsti").result(60)
+        with pytest.raises(NoFrame):
+            worker.ask("Which is it?", ["1", "2"]).result(60)
+        with pytest.raises(ValueError, match="adapter must be one of vsi, vsti, got 'other'"):
+            worker.use_adapter("other").result(60)
+    finally:
+        assert worker.stop(60)
+    with pytest.raises(ValueError, match="keeps no adapters apart"):
+        watched(golden, golden.inputs["frames4"][:1]).use_adapter("vsi")
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_adapters_that_do_not_fit(golden_dir):

@@ -213,6 +213,21 @@ class StreamEngine:
         self._session_id = uuid.uuid4().hex
         self._meter = StepMeter()
 
+    def use_adapter(self, name: str) -> None:
+        """Switches the model to another of its adapters; unless it is in use, a new session starts.
+
+        Raises:
+            ValueError: no such adapter, or the model keeps none apart.
+        """
+        self._prefix.check_free()
+        if self.model.adapters is None:
+            raise ValueError(
+                f"{self.model.config.name} keeps no adapters apart; load it with adapter=NAME:PATH for each of them"
+            )
+        if name != self.model.adapters.active:
+            self.model.adapters.use(name)
+        self._leave_other_model()
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the session to a file, whole or not at all.
 

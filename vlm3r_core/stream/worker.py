@@ -191,6 +191,10 @@ class Worker:
 
         return self._submit(Job(action))
 
+    def use_adapter(self, name: str) -> Job:
+        """Queues switching the model to another of its adapters, with which a new session starts."""
+        return self._submit(Job(lambda engine, job: engine.use_adapter(name)))
+
     def save(self, path: str | os.PathLike) -> Job:
         """Queues writing the session to a file."""
         return self._submit(Job(lambda engine, job: engine.save(path)))
