@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vlm3r_core.loading import open_spec
@@ -65,33 +65,45 @@ class Inventory:
 
 
 def take_inventory(spec: str) -> Inventory:
-    """Reads the headers of the files that a spec names.
+    """Reads the headers of the files that a spec names; whatever is wrong with them becomes a line of its faults.
 
     Raises:
         FileNotFoundError: the spec names paths that do not exist.
-        ValueError: unknown spec or a preset, or files that contradict each other.
+        ValueError: unknown spec, or a preset.
     """
     source = open_spec(spec)
     if source is None:
         raise ValueError(f"{spec} is a preset without files; expected a folder or base=PATH,adapter=PATH,cut3r=PATH")
-    return _of_published(source) if isinstance(source, Published) else _of_saved(source)
+    try:
+        return _of_published(source) if isinstance(source, Published) else _of_saved(source)
+    except (FileNotFoundError, ValueError) as error:
+        # settings that are missing, damaged or contradict each other: there is no model to hold tensors against
+        return Inventory(faults=[str(error)])
 
 
 def _of_published(published: Published) -> Inventory:
+    """All parts with the first adapter, then those of each further one."""
+    rows, faults = _with_one_adapter(published, tuple(PART_TITLES))
+    for name, folder in published.named[1:]:
+        more, wrong = _with_one_adapter(replace(published, adapter=folder), ("trained", "lora"))
+        rows += [replace(row, name=f"{row.name} ({name})") for row in more]
+        faults += [f"adapter {name}, {line}" if not line.startswith(" ") else line for line in wrong]
+    if not published.tokenizer_path.is_file():
+        faults.append(f"base model: no file {published.tokenizer_path}")
+    return Inventory(rows, faults)
+
+
+def _with_one_adapter(published: Published, names: tuple[str, ...]) -> tuple[list[PartRow], list[str]]:
+    """Rows and faults of the named parts."""
     found = survey(skeleton(published.config()), published, compare_twins=False)
-    rows = [
-        PartRow.of(
-            PART_TITLES[name],
-            list(part.stored.values()),
-            len(part.expected),
-            folder_licence(_PART_OF_FILES[name], getattr(published, _PART_OF_FILES[name])),
-        )
-        for name, part in found.parts.items()
-        # a base alone has neither adapter nor CUT3R
-        if getattr(published, _PART_OF_FILES[name])
-    ]
-    missing = [] if published.tokenizer_path.is_file() else [f"base model: no file {published.tokenizer_path}"]
-    return Inventory(rows, found.report() + missing)
+    rows, faults = [], []
+    # a base alone has neither adapter nor CUT3R
+    for name in (name for name in names if name in found.parts):
+        part, owner = found.parts[name], _PART_OF_FILES[name]
+        licence = folder_licence(owner, getattr(published, owner))
+        rows.append(PartRow.of(PART_TITLES[name], list(part.stored.values()), len(part.expected), licence))
+        faults += part.report()
+    return rows, faults
 
 
 def _of_saved(saved: Saved) -> Inventory:

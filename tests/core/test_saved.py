@@ -336,10 +336,41 @@ def test_check_of_damaged_files(golden_dir, copy, tmp_path, capsys):
     assert main(["check", str(copy)]) == 1
 
 
+def test_check_of_settings_that_contradict(golden_dir, tmp_path, capsys):
+    files = copied(golden_dir / "odd", tmp_path / "odd")
+    sizes = json.loads((files / "tower_config.json").read_text())
+    sizes["cut3r"]["enc_num_heads"] = 8
+    (files / "tower_config.json").write_text(json.dumps(sizes))
+    assert main(["check", spec_of(files)]) == 1
+    assert "was trained with enc_num_heads=4" in capsys.readouterr().out
+
+
+def test_check_of_several_adapters_and_of_a_base_alone(golden_dir, tmp_path):
+    files = copied(golden_dir / "odd", tmp_path / "odd")
+    second = copied(files / "adapter", files / "second")
+    parts = dict(part.split("=") for part in spec_of(files).split(","))
+    spec = f"base={parts['base']},sizes={parts['sizes']}"
+    alone = take_inventory(spec)
+    assert ([row.name for row in alone.rows], alone.faults) == (["base model"], [])
+    convert(spec, tmp_path / "base", dtype="float32")
+    assert_equal(vlm3r_core.load(str(tmp_path / "base"), "cpu"), vlm3r_core.load(spec, "cpu"))
+    spec += f",cut3r={parts['cut3r']},adapter=vsi:{parts['adapter']},adapter=vsti:{second}"
+    assert [row.name for row in take_inventory(spec).rows][4:] == [
+        "adapter's non_lora_trainables.bin (vsti)",
+        "LoRA adapter (vsti)",
+    ]
+    (second / "adapter_model.safetensors").unlink()
+    (fault, *_) = take_inventory(spec).faults
+    assert fault.startswith("adapter vsti, LoRA adapter: 0 tensors found, 42 expected")
+    with pytest.raises(ValueError, match=r"a folder holds one adapter, .* names 2; convert each by itself"):
+        convert(spec, tmp_path / "model")
+
+
 def test_check_of_bad_specs(tmp_path, capsys):
     assert main(["check", "tiny-random"]) == 2
     assert "is a preset without files" in capsys.readouterr().err
     assert main(["check", str(tmp_path)]) == 2
+    assert "holds no model of ours" in capsys.readouterr().err
     assert main(["check", f"base={tmp_path}/none,adapter={tmp_path},cut3r={tmp_path}"]) == 2
     assert "not found: base=" in capsys.readouterr().err
 

@@ -85,7 +85,11 @@ class QuantizedLinear(nn.Module):
         pieces = {name: piece.to(device) for name, piece in pieces.items()}
         weight = pieces.get("int8", pieces.get("int4"))
         self.group = 0 if "int8" in pieces else weight.shape[1] * 2 // pieces["scale"].shape[1]
-        if self.group:
+        self.fused = not self.group or _int4_kernel_takes(device, weight.shape[0], weight.shape[1] * 2)
+        if not self.fused:
+            # small layers of unusual sizes: multiplied out for every product
+            scale = torch.stack([pieces["scale"], pieces["zero"]])
+        elif self.group:
             pack = _pack_on_cuda if device.type == "cuda" else _pack_on_cpu
             weight = pack(weight)
             # the CUDA kernel knows bfloat16 alone
@@ -105,6 +109,9 @@ class QuantizedLinear(nn.Module):
         return y.unflatten(0, x.shape[:-1])
 
     def _multiply(self, x: Tensor) -> Tensor:
+        if not self.fused:
+            plain = dequantize({"int4": self.weight, "scale": self.scale[0], "zero": self.scale[1]})
+            return F.linear(x, plain.to(x.dtype))
         if self.group and x.is_cuda:
             return torch.ops.aten._weight_int4pack_mm(x.bfloat16(), self.weight, self.group, self.scale)
         if self.group:
@@ -139,6 +146,10 @@ def replace_layer(model: nn.Module, weight_name: str, layer: nn.Module) -> None:
 def _group(quantize: str, columns: int) -> int:
     """Columns that share a scale; 0 for a whole row, which is int8."""
     return 0 if quantize == "int8" else next((group for group in _GROUPS if columns % group == 0), 0)
+
+
+def _int4_kernel_takes(device: torch.device, rows: int, columns: int) -> bool:
+    return (rows % 8 == 0 and columns % 128 == 0) if device.type == "cuda" else rows % 16 == 0
 
 
 def _unpacked(packed: Tensor) -> Tensor:
