@@ -23,7 +23,7 @@ from vlm3r_core.model.quantized import (
 )
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.published import read_json
-from vlm3r_core.tensor_files import Stored, open_tensors
+from vlm3r_core.tensor_files import Stored, open_tensors, sha256
 
 DESCRIPTION = "vlm3r.json"
 TOKENIZER = "tokenizer.json"
@@ -124,6 +124,14 @@ class Saved:
             if path.stat().st_size != facts["bytes"]:
                 faults.append(f"{path} has {path.stat().st_size} bytes, {DESCRIPTION} says {facts['bytes']}")
         return stored, faults + _misfits(stored, stored_shapes(model, self.quantize, self.description["dtype"]))
+
+    def altered_shards(self) -> list[str]:
+        """A line for each shard whose SHA-256 is not the one it was written with; reads every byte."""
+        return [
+            f"{self.folder / name} was altered: its SHA-256 is not the one in {DESCRIPTION}; convert again"
+            for name, facts in self.description["shards"].items()
+            if (self.folder / Path(name).name).is_file() and sha256(self.folder / Path(name).name) != facts["sha256"]
+        ]
 
     @torch.no_grad()
     def load(self, device: torch.device, dtype: torch.dtype, quantize: str | None = None) -> VLM3R:

@@ -10,7 +10,9 @@ from pathlib import Path
 from vlm3r_core.convert import convert
 from vlm3r_core.fetch import KNOWN, FetchError, fetch
 from vlm3r_core.inventory import take_inventory
+from vlm3r_core.loading import open_spec
 from vlm3r_core.model.quantized import QUANTIZATIONS
+from vlm3r_core.saved import Saved
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 _SPEC = "base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH], or a folder that convert made"
@@ -37,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="say what lies in the files and what is missing; reads headers only")
     check.add_argument("spec", help=_SPEC)
+    check.add_argument("--hashes", action="store_true", help="read every byte of a folder that convert made, too")
     make = commands.add_parser("convert", help="write one folder that loads at once")
     make.add_argument("spec", help=f"{_SPEC}, or a preset")
     make.add_argument("out", type=Path, help="the folder to make")
@@ -49,10 +52,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    found = take_inventory(arguments.spec)
+    found, source = take_inventory(arguments.spec), open_spec(arguments.spec)
+    faults = list(found.faults)
+    if arguments.hashes:
+        if not isinstance(source, Saved):
+            raise ValueError("--hashes needs a folder that convert made; published files record no hashes of their own")
+        faults += source.altered_shards()
     print(found.table())
-    print("\n".join(["", *found.faults] if found.faults else ["", "complete: every tensor is there and fits"]))
-    return EXIT_INCOMPLETE if found.faults else EXIT_OK
+    print("\n".join(["", *faults] if faults else ["", "complete: every tensor is there and fits"]))
+    return EXIT_INCOMPLETE if faults else EXIT_OK
 
 
 def _convert(arguments: argparse.Namespace) -> int:

@@ -336,6 +336,19 @@ def test_check_of_damaged_files(golden_dir, copy, tmp_path, capsys):
     assert main(["check", str(copy)]) == 1
 
 
+def test_check_of_hashes(golden_dir, copy, capsys):
+    """A byte of a tensor that changed shows in no header."""
+    assert main(["check", "--hashes", str(copy)]) == 0
+    path = copy / "model-00002.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert main(["check", str(copy)]) == 0
+    assert main(["check", "--hashes", str(copy)]) == 1
+    assert f"{path} was altered: its SHA-256" in capsys.readouterr().out
+    assert main(["check", "--hashes", spec_of(golden_dir / "odd")]) == 2
+
+
 def test_check_of_settings_that_contradict(golden_dir, tmp_path, capsys):
     files = copied(golden_dir / "odd", tmp_path / "odd")
     sizes = json.loads((files / "tower_config.json").read_text())
