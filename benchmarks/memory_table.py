@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.tables import markdown_table
+from vlm3r_core.checkpoint.saved import skeleton
 from vlm3r_core.config import VLM3R_7B, ModelConfig, StreamConfig
 from vlm3r_core.model.quantized import QUANTIZATIONS, is_quantized_weight, piece_shapes
 from vlm3r_core.model.vlm3r import VLM3R
-from vlm3r_core.saved import skeleton
 
 PRECISIONS = (None, *QUANTIZATIONS)
 PARTS = ("language", "siglip", "cut3r", "fusion", "projector", "image_newline")

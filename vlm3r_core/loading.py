@@ -1,4 +1,4 @@
-"""A model spec to a model on a device, and to its tokenizer. Which file holds which weight is weights.py's business."""
+"""A model spec to a model on a device, and to its tokenizer. Which file holds which weight is checkpoint's business."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlm3r_core.adapters import Adapters
+from vlm3r_core.checkpoint.adapters import Adapters
+from vlm3r_core.checkpoint.fill import fill_weights
+from vlm3r_core.checkpoint.published import Published
+from vlm3r_core.checkpoint.saved import Saved
 from vlm3r_core.config import INFERENCE_PRESETS, MODEL_PRESETS, ModelConfig, check_choice
 from vlm3r_core.model.quantized import check_quantization, quantize_language
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
-from vlm3r_core.published import Published
-from vlm3r_core.saved import Saved
-from vlm3r_core.weights import fill_weights
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.memory_table import lora_count, main, parameter_counts, stream_bytes, table, weight_bytes
+from vlm3r_core.checkpoint.saved import skeleton
 from vlm3r_core.config import VLM3R_7B, StreamConfig
 from vlm3r_core.loading import load
-from vlm3r_core.saved import skeleton
 from vlm3r_core.stream.engine import StreamEngine
 
 

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vlm3r_core.checkpoint.fill import fill_weights
+from vlm3r_core.checkpoint.published import Published
 from vlm3r_core.config import ModelConfig, StreamConfig
 from vlm3r_core.loading import build
 from vlm3r_core.model.vlm3r import VLM3R, Encoded
 from vlm3r_core.preprocess import to_pixels
 from vlm3r_core.prompt import Tokenizer
-from vlm3r_core.published import Published
 from vlm3r_core.stream.engine import StreamEngine
 from vlm3r_core.types import Frame
-from vlm3r_core.weights import fill_weights
 
 SETS = ("odd", "even")
 

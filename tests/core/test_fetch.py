@@ -16,8 +16,8 @@ import pytest
 from hub_server import REVISION, Hub
 from huggingface_hub import constants
 
-from vlm3r_core.fetch import KNOWN
-from vlm3r_core.weights_cli import main
+from vlm3r_core.weights.cli import main
+from vlm3r_core.weights.fetch import KNOWN
 
 BASE, ADAPTER, VSTI = KNOWN["vlm3r-7b"].repositories.values()
 CUT3R = KNOWN["vlm3r-7b"].cut3r

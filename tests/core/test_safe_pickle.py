@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlm3r_core.safe_pickle import Inert, read_torch_file
+from vlm3r_core.checkpoint.safe_pickle import Inert, read_torch_file
 
 
 class Calls:

@@ -15,13 +15,13 @@ from published_golden import SETS, Golden, load_published, spec_of
 from safetensors.torch import load_file, save_file
 
 import vlm3r_core
-from vlm3r_core.convert import convert
-from vlm3r_core.inventory import take_inventory
+from vlm3r_core.checkpoint.saved import Saved, skeleton
 from vlm3r_core.loading import model_config, tokenizer_for
 from vlm3r_core.model.quantized import dequantize, is_quantized_weight, quantize_weight
-from vlm3r_core.saved import Saved, skeleton
 from vlm3r_core.stream.decoding import greedy_tokens
-from vlm3r_core.weights_cli import main
+from vlm3r_core.weights.cli import main
+from vlm3r_core.weights.convert import convert
+from vlm3r_core.weights.inventory import take_inventory
 
 
 @pytest.fixture(scope="module")

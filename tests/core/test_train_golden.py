@@ -16,17 +16,17 @@ from published_golden import SETS, Golden, spec_of, watched
 from safetensors.torch import load_file, save_file
 
 import vlm3r_core
-from vlm3r_core.adapters import Adapters
+from vlm3r_core.checkpoint.adapters import Adapters
+from vlm3r_core.checkpoint.fill import fill_weights
+from vlm3r_core.checkpoint.published import Published
+from vlm3r_core.checkpoint.safe_pickle import read_torch_file
 from vlm3r_core.labels import IGNORED, conversation_ids, expand_labels, next_token_loss
 from vlm3r_core.loading import build
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import prefix_ids
-from vlm3r_core.published import Published
-from vlm3r_core.safe_pickle import read_torch_file
 from vlm3r_core.stream.decoding import greedy_tokens
 from vlm3r_core.stream.worker import Worker
 from vlm3r_core.types import NoFrame
-from vlm3r_core.weights import fill_weights
 
 LOSS, GRADIENT, HALF, FULL = 1e-5, 1e-4, 1e-3, 3e-4
 PUBLISHED_NAMES = {

@@ -14,14 +14,14 @@ from published_golden import SETS, load_published, spec_of
 from safetensors.torch import load_file, save_file
 
 import vlm3r_core
+from vlm3r_core.checkpoint.fill import fill_weights
+from vlm3r_core.checkpoint.published import Published
+from vlm3r_core.checkpoint.safe_pickle import read_torch_file
 from vlm3r_core.config import VLM3R_7B
 from vlm3r_core.loading import model_config, tokenizer_for
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
-from vlm3r_core.published import Published
-from vlm3r_core.safe_pickle import read_torch_file
 from vlm3r_core.stream.engine import StreamEngine
-from vlm3r_core.weights import fill_weights
 
 FUSION = "base_model.model.model.fusion_block."
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm3r_core.convert import convert
-from vlm3r_core.fetch import KNOWN, FetchError, fetch
-from vlm3r_core.inventory import take_inventory
+from vlm3r_core.checkpoint.saved import Saved
 from vlm3r_core.loading import open_spec
 from vlm3r_core.model.quantized import QUANTIZATIONS
-from vlm3r_core.saved import Saved
+from vlm3r_core.weights.convert import convert
+from vlm3r_core.weights.fetch import KNOWN, FetchError, fetch
+from vlm3r_core.weights.inventory import take_inventory
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 _SPEC = "base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH], or a folder that convert made"
@@ -73,7 +73,3 @@ def _fetch(arguments: argparse.Namespace) -> int:
     report = fetch(arguments.model, arguments.folder)
     print(report.text)
     return EXIT_OK if report.complete else EXIT_INCOMPLETE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

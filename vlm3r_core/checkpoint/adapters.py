@@ -1,7 +1,7 @@
 """Adapters kept apart from the base model: attached by name, switched at run time, trained, merged at last.
 
 It needs peft, which is imported when the first adapter is attached. A model that serves one adapter does without:
-weights.py adds it to the base's weights while it loads.
+fill.py adds it to the base's weights while it loads.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vlm3r_core.checkpoint.fill import Survey, open_adapter
+from vlm3r_core.checkpoint.published import adapter_settings, read_json
 from vlm3r_core.config import ModelConfig, check_choice
 from vlm3r_core.model.vlm3r import VLM3R
-from vlm3r_core.published import adapter_settings, read_json
-from vlm3r_core.weights import Survey, open_adapter
 
 # What an adapter replaces as a whole; its LoRA comes on top of the language model.
 _OWN_MODULES = ("projector", "fusion")

@@ -1,4 +1,4 @@
-"""The files of a published model (base, adapter, CUT3R) and the sizes they stand for. Its weights: weights.py."""
+"""The files of a published model (base, adapter, CUT3R) and the sizes they stand for. Its weights: fill.py."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vlm3r_core.checkpoint.safe_pickle import read_torch_file
 from vlm3r_core.config import Cut3rConfig, LanguageConfig, ModelConfig, SiglipConfig, check_choice
-from vlm3r_core.safe_pickle import read_torch_file
 
 _PARTS = ("base", "adapter", "cut3r", "sizes")
 # What this implementation is built for: setting -> accepted values, the first where the file does not say.

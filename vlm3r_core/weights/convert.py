@@ -17,15 +17,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 import vlm3r_core
+from vlm3r_core.checkpoint.fill import open_weights
+from vlm3r_core.checkpoint.published import Published
+from vlm3r_core.checkpoint.saved import DESCRIPTION, FORMAT, TOKENIZER, Saved, skeleton, stored_shapes, to_json
+from vlm3r_core.checkpoint.tensor_files import sha256
 from vlm3r_core.config import MODEL_PRESETS, ModelConfig
-from vlm3r_core.inventory import folder_licence
 from vlm3r_core.loading import load, model_config, open_spec, resolve_dtype
 from vlm3r_core.model.quantized import check_quantization, is_quantized_weight, quantize_weight
 from vlm3r_core.prompt import Tokenizer
-from vlm3r_core.published import Published
-from vlm3r_core.saved import DESCRIPTION, FORMAT, TOKENIZER, Saved, skeleton, stored_shapes, to_json
-from vlm3r_core.tensor_files import sha256
-from vlm3r_core.weights import open_weights
+from vlm3r_core.weights.inventory import folder_licence
 
 SHARD_BYTES = 2 * 10**9
 # beyond the tensors: headers, tokenizer, description

@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vlm3r_core.checkpoint.fill import PART_TITLES, survey
+from vlm3r_core.checkpoint.published import Published
+from vlm3r_core.checkpoint.saved import Saved, skeleton, stored_shapes
+from vlm3r_core.checkpoint.tensor_files import Stored
 from vlm3r_core.loading import open_spec
-from vlm3r_core.published import Published
-from vlm3r_core.saved import Saved, skeleton, stored_shapes
-from vlm3r_core.tensor_files import Stored
-from vlm3r_core.weights import PART_TITLES, survey
 
 CUT3R_LICENCE = "CC BY-NC-SA 4.0, non-commercial (stated by its authors)"
 _SAVED_PARTS = ("siglip", "cut3r", "fusion", "projector", "image_newline", "language")

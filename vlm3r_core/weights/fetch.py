@@ -20,9 +20,9 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import build_hf_headers
 from tqdm import tqdm
 
-from vlm3r_core.inventory import CUT3R_LICENCE
-from vlm3r_core.saved import to_json
-from vlm3r_core.tensor_files import sha256
+from vlm3r_core.checkpoint.saved import to_json
+from vlm3r_core.checkpoint.tensor_files import sha256
+from vlm3r_core.weights.inventory import CUT3R_LICENCE
 
 MANIFEST = "manifest.json"
 LICENCES = "LICENCES.md"

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from vlm3r_core.safe_pickle import read_torch_file
+from vlm3r_core.checkpoint.safe_pickle import read_torch_file
 
 _DTYPES = {
     "F64": torch.float64,

@@ -1,4 +1,4 @@
-"""Our own model folder: sharded safetensors and all a model needs beside them. The published files: weights.py."""
+"""Our own model folder: sharded safetensors and all a model needs beside them. The published files: fill.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from vlm3r_core.checkpoint.published import read_json
+from vlm3r_core.checkpoint.tensor_files import Stored, open_tensors, sha256
 from vlm3r_core.config import ModelConfig
 from vlm3r_core.model.quantized import (
     PIECES,
@@ -22,8 +24,6 @@ from vlm3r_core.model.quantized import (
     replace_layer,
 )
 from vlm3r_core.model.vlm3r import VLM3R
-from vlm3r_core.published import read_json
-from vlm3r_core.tensor_files import Stored, open_tensors, sha256
 
 DESCRIPTION = "vlm3r.json"
 TOKENIZER = "tokenizer.json"

@@ -1,12 +1,8 @@
-"""Published weights into our modules: key names, LoRA, and a report of whatever does not fit. Sizes: published.py.
-
-Run as `python -m vlm3r_core.weights` it is the command line of weights_cli.py.
-"""
+"""Published weights into our modules: key names, LoRA, and a report of whatever does not fit. Sizes: published.py."""
 
 from __future__ import annotations
 
 import re
-import runpy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vlm3r_core.published import Published, read_json
-from vlm3r_core.tensor_files import Stored, open_tensors
+from vlm3r_core.checkpoint.published import Published, read_json
+from vlm3r_core.checkpoint.tensor_files import Stored, open_tensors
 
 # Our names -> (part, published names), by their beginnings; the first that fits counts.
 _KEYS = (
@@ -306,8 +302,3 @@ def _open(part: Part, path: Path, inside: str = "") -> dict[str, Stored]:
     except (FileNotFoundError, ValueError) as error:
         part.faults.append(str(error))
         return {}
-
-
-if __name__ == "__main__":
-    # by name: the command line imports this module
-    runpy.run_module("vlm3r_core.weights_cli", run_name="__main__")

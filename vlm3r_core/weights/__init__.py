@@ -1,0 +1,1 @@
+"""python -m vlm3r_core.weights: what a person does with weights: check, convert, fetch."""
