@@ -17,7 +17,7 @@ class CameraSettings:
     width_px: int = setting(224, "picture width, pixels", span=(1, 8192))
     height_px: int = setting(224, "picture height, pixels", span=(1, 8192))
     hfov_deg: float = setting(90.0, "horizontal field of view, degrees", span=(1.0, 170.0))
-    height_m: float = setting(1.5, "height above the floor, metres; a person's by default", span=(0.0, 10.0))
+    height_m: float = setting(1.5, "height above the feet, metres; a person's by default", span=(-10.0, 10.0))
     pitch_deg: float = setting(0.0, "tilt, degrees, up is positive", span=(-90.0, 90.0))
 
     def __post_init__(self):

@@ -11,9 +11,6 @@ from sim.world.walkgrid import WalkGrid, diagonal, graph_of, step
 
 # Distance fields kept; asking again for the way to the same goal costs only the pulling.
 _KEPT_FIELDS = 8
-_PULL_ROUNDS = 6
-# A round that shortens the path by less than this share ends the pulling.
-_PULLED = 1e-4
 _NUDGE = 1e-9  # in cells
 
 
@@ -113,15 +110,11 @@ class Geodesics:
         return self._next_cell[goal_cell]
 
     def _pulled(self, points: np.ndarray, cells: list[int]) -> np.ndarray:
-        """The path without its slack: shortcuts from both ends in turn, until neither end gains."""
+        """The path without its slack: shortcuts from the start, then from the goal, then from the start again."""
         points, cells = self._shortcuts(points, cells)
-        idle, turns = 0, 0
-        while idle < 2 and turns < _PULL_ROUNDS and len(points) > 2:
-            length = path_length(points)
+        for _ in range(2):
             points, cells = self._shortcuts(*self._refined(points[::-1], cells[::-1]))
-            idle = idle + 1 if path_length(points) > length * (1 - _PULLED) else 0
-            turns += 1
-        return points if turns % 2 == 0 else points[::-1]
+        return points
 
     def _shortcuts(self, points: np.ndarray, cells: list[int]) -> tuple[np.ndarray, list[int]]:
         """From each kept point straight to the last one it sees: steps are doubled while it sees, then halved."""

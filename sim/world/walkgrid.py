@@ -1,7 +1,8 @@
 """Cells an agent can stand in and how they connect, floor by floor. Finds no paths and moves nobody.
 
 Source: the filters of Recast (clearance, ledges, low obstacles, erosion, small regions), told by its documentation.
-Differs: heights are exact instead of rounded to voxels, and erosion measures round instead of octagonal distances.
+Differs: heights are exact instead of rounded to voxels, erosion measures round instead of octagonal distances, and
+slopes are judged by the triangles alone, not once more by the rise between cells, which refuses stairs on coarse cells.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ class NavSettings:
 
     def __post_init__(self):
         check_settings(self)
+        if 2 * self.climb_m >= self.height_m:  # it could step from one cell to two floors above each other
+            raise ValueError(
+                f"NavSettings.climb_m must be less than half of height_m {self.height_m}, got {self.climb_m}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,11 +132,9 @@ def _low_obstacles(field: Heightfield, settings: NavSettings) -> np.ndarray:
 
 
 def _is_ledge(field: Heightfield, above: np.ndarray, spans: np.ndarray, settings: NavSettings) -> np.ndarray:
-    """Which of the spans drop on a side by more than a step, or lie between sides that differ by more than one."""
-    climb = settings.climb_m + _SLACK_M
+    """Which of the spans have a side where the agent would fall by more than a step."""
     top, ceiling = field.top_m[spans], above[spans]
     drop = np.zeros(len(spans), bool)
-    lowest, highest = top.copy(), top.copy()
     for direction in range(4):
         first, count = _column_range(field, spans, direction)
         # The open air below the side's lowest solid, or a side with nothing at all.
@@ -139,13 +142,10 @@ def _is_ledge(field: Heightfield, above: np.ndarray, spans: np.ndarray, settings
         drop |= np.minimum(ceiling, under) - top > settings.height_m
         for index, other in _each_layer(first, count):
             opening = np.minimum(ceiling[index], above[other]) - np.maximum(top[index], field.top_m[other])
-            rise = field.top_m[other] - top[index]
+            fall = top[index] - field.top_m[other]
             enter = opening > settings.height_m - _SLACK_M
-            drop[index[enter & (rise < -climb)]] = True
-            level = enter & (np.abs(rise) <= climb)
-            np.minimum.at(lowest, index[level], field.top_m[other[level]])
-            np.maximum.at(highest, index[level], field.top_m[other[level]])
-    return drop | (highest - lowest > climb)
+            drop[index[enter & (fall > settings.climb_m + _SLACK_M)]] = True
+    return drop
 
 
 def _connect(field: Heightfield, above: np.ndarray, chosen: np.ndarray, settings: NavSettings) -> np.ndarray:
@@ -160,13 +160,8 @@ def _connect(field: Heightfield, above: np.ndarray, chosen: np.ndarray, settings
             opening = np.minimum(above[here], above[other]) - np.maximum(field.top_m[here], field.top_m[other])
             rise = np.abs(field.top_m[other] - field.top_m[here])
             good = (number[other] >= 0) & (rise <= settings.climb_m + _SLACK_M)
-            good &= (opening >= settings.height_m - _SLACK_M) & (neighbors[index, direction] < 0)
+            good &= opening >= settings.height_m - _SLACK_M
             neighbors[index[good], direction] = number[other[good]]
-    # A step up may meet two floors where the way back meets one: a connection holds both ways or not at all.
-    for direction in range(4):
-        there = neighbors[:, direction]
-        back = neighbors[there, (direction + 2) % 4]
-        there[(there >= 0) & (back != np.arange(len(chosen)))] = -1
     return neighbors
 
 

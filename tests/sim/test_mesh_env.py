@@ -173,6 +173,14 @@ def test_same_seed_same_run():
     assert not same(first, drive(env, episode(seed=6)))
 
 
+def test_noise_differs_from_moment_to_moment():
+    env = world(NOISY)
+    env.reset(episode())
+    first = env.observe()
+    env.step(Velocity(0.0, 0.0))
+    assert (env.observe().frame.rgb != first.frame.rgb).any()
+
+
 def test_noise_has_the_stated_size():
     clean, settings = world(), replace(NOISY, sensor=SensorSettings(read_noise=4.0, depth_noise_per_m=0.02))
     noisy = world(settings)
@@ -208,6 +216,9 @@ def test_motion_blurs_and_standing_does_not():
     feet = env.reset(episode(2.0, 2.0)).position_m
     mean = np.mean([env.render(camera_pose(feet, yaw, LENS)).rgb for yaw in yaws], axis=0)
     np.testing.assert_allclose(soft.frame.rgb, mean, atol=0.5 + 1e-4)  # rounding
+    env.step(Move.TURN_LEFT)
+    env.step(Move.STOP)  # takes no time: nothing moves while the shutter is open
+    np.testing.assert_array_equal(env.observe().frame.rgb, env.render(env.observe().T_WC).rgb)
 
 
 def test_paths_and_points(env):

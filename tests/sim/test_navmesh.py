@@ -180,6 +180,20 @@ def test_paths_are_near_the_optimum_over_all_lines_of_sight(seed):
     assert np.max(ratios) < 1.02
 
 
+def test_pulling_leaves_no_more_slack_from_one_end_than_from_the_other():
+    rng = np.random.default_rng(3)
+    posts = {}
+    for index in range(14):
+        low = rng.uniform(0.5, 5.2, 2)
+        posts[f"post{index}"] = box([*low, 0], [*(low + rng.uniform(0.1, 0.5, 2)), 2])
+    ours = navmesh(room(6, 6, **posts))
+    ends = [(ours.sample(rng), ours.sample(rng)) for _ in range(60)]
+    there = np.array([ours.shortest_path(a, b).distance_m for a, b in ends])
+    back = np.array([ours.shortest_path(b, a).distance_m for a, b in ends])
+    # One turn may be a cell further out: 0.4 % of paths of some 3 m.
+    assert np.abs(there / back - 1).max() < 4e-3
+
+
 def test_distance_is_symmetric_and_keeps_the_triangle_inequality(split_room):
     rng = np.random.default_rng(1)
     points = [split_room.sample(rng) for _ in range(5)]
@@ -208,6 +222,11 @@ def test_snapping(empty_room):
     assert empty_room.snap([3, 2, 4.5]) is None
     assert empty_room.snap([3, 2, 0], island=empty_room.main_island) is not None
     assert empty_room.snap([3, 2, 0], island=99) is None
+
+
+def test_snapping_prefers_the_floor_under_a_point_to_a_nearer_step_beside():
+    ours = navmesh(room(step=box([3, 0, 0], [6, 4, 0.18])))
+    np.testing.assert_allclose(ours.snap([2.9, 2, 0.17]), [2.9, 2, 0], atol=1e-6)
 
 
 def test_samples_are_navigable_uniform_and_seeded(split_room):
@@ -284,6 +303,41 @@ def test_headroom():
     assert navmesh(room(table=table), height_m=0.8).island_of([3, 2, 0]) >= 0
 
 
+def test_where_two_heights_meet_there_must_be_headroom_for_the_step():
+    """1.6 m of height left of x = 3; right of it the floor is 0.15 m up and the ceiling too: each alone is enough."""
+    step = box([3, 0, 0], [6, 4, 0.15])
+
+    def halves(left_m):
+        ceilings = {"left": box([0, 0, left_m], [3, 4, 2.4]), "right": box([3, 0, 1.75], [6, 4, 2.4])}
+        ours = navmesh(room(step=step, **ceilings))
+        return ours.shortest_path([1, 2, 0], [5, 2, 0.15]).found
+
+    assert halves(1.7)
+    assert not halves(1.6)
+
+
+def test_low_things_above_the_floor_are_stepped_over():
+    """A cable, steep on every side, that hangs a little above the floor across the whole room."""
+
+    def reaches(top_m):
+        cable = quad([[3, 0, 0.05], [3, 4, 0.05], [3, 4, top_m], [3, 0, top_m]], doubleSided=True)
+        return navmesh(room(cable=cable)).shortest_path([1, 2, 0], [5, 2, 0]).found
+
+    assert reaches(0.15)
+    assert not reaches(0.3)
+
+
+def test_edges_to_fall_from_are_kept_away_from():
+    """A platform of 3 x 3 m in the air: a cell along its edge, then the radius, are left out."""
+    ours = navmesh(mesh_of({"platform": box([0, 0, -0.1], [3, 3, 0])}))
+    assert ours.island_areas_m2[0] == pytest.approx((3 - 2 * (CELL_M + RADIUS_M)) ** 2)
+    above_floor = navmesh(room(platform=box([2, 1, 1.8], [5, 4, 1.9])), min_area_m2=0.5)
+    # at y = 4 it touches the wall
+    wanted = (3 - 2 * (CELL_M + RADIUS_M)) * (3 - CELL_M - RADIUS_M - RADIUS_M)
+    on_it = above_floor.grid.z_m > 1.8
+    assert on_it.sum() * CELL_M**2 == pytest.approx(wanted, abs=3 * 1.5 * CELL_M)
+
+
 def test_small_areas_are_dropped():
     podium = box([2, 1, 0], [3.2, 2.2, 1.0])  # 0.8 m on a side to stand on
     assert navmesh(room(podium=podium)).island_of([2.6, 1.6, 1.0]) == -1
@@ -309,6 +363,13 @@ def test_sliding_along_a_wall_keeps_the_part_along_it(empty_room):
     end, collided = empty_room.move(start, [0.2, 0.2], slide=False)
     assert collided
     np.testing.assert_allclose(end[:2], start[:2], atol=1e-4)
+
+
+def test_sliding_near_a_corner_keeps_to_the_wall_that_was_met(empty_room):
+    start = empty_room.snap([0.35, 3.9, 0])
+    end, collided = empty_room.move(start, [-0.02, 0.2])
+    assert collided
+    np.testing.assert_allclose(end[:2] - start[:2], [-0.02, 0], atol=1e-4)
 
 
 def test_sliding_along_a_slanting_wall_makes_way():
@@ -362,3 +423,5 @@ def test_settings_are_checked():
         NavSettings(cell_m=0)
     with pytest.raises(ValueError, match=r"NavSettings\.radius_m"):
         NavSettings(radius_m=-1)
+    with pytest.raises(ValueError, match=r"climb_m must be less than half of height_m 1\.0, got 0\.5"):
+        NavSettings(height_m=1.0, climb_m=0.5)

@@ -124,6 +124,25 @@ def test_a_fine_texture_far_away_is_its_mean():
     np.testing.assert_allclose(rgb, 127.5, atol=2)
 
 
+def test_a_texture_seen_at_a_grazing_angle_is_smoothed_too():
+    checker = (np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    floor = quad([[0, -9, -0.3], [18, -9, -0.3], [18, 9, -0.3], [0, 9, -0.3]], image=Image.fromarray(checker))
+    view = CameraSettings(width_px=224, height_px=224, height_m=0.0)
+    rgb = rendered(mesh_of({"a": floor}), AHEAD, view.pinhole).rgb
+    # Four to five metres away a texel is three pixels wide but less than half a pixel high.
+    np.testing.assert_allclose(rgb[119:121], 127.5, atol=2)
+
+
+def test_double_sided_surfaces_are_lit_by_the_side_one_sees():
+    leaf = quad([[-9, -9, 0], [9, -9, 0], [9, 9, 0], [-9, 9, 0]], doubleSided=True)
+    mesh, shown = mesh_of({"leaf": leaf}), []
+    for height_m, pitch_deg in ((-1.0, 90.0), (1.0, -90.0)):
+        view = CameraSettings(width_px=8, height_px=8, height_m=height_m, pitch_deg=pitch_deg)
+        shown.append(rendered(mesh, camera_pose(np.zeros(3), 0, view), view.pinhole, lighting="simple").rgb)
+    below, above = shown
+    assert below.max() < above.min()
+
+
 def test_vertex_colors_are_interpolated():
     part = trimesh.Trimesh(wall_ahead(1.0, 1.0), [[0, 1, 2], [0, 2, 3]], process=False)
     part.visual.vertex_colors = [[0, 0, 0, 255], [255, 0, 0, 255], [255, 255, 0, 255], [0, 255, 0, 255]]
