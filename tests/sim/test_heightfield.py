@@ -75,7 +75,7 @@ def test_what_ends_on_a_border_does_not_fill_the_next_cell():
     assert built(floor, cell_m=0.125).shape == (8, 8)
     assert (built(floor + wall, cell_m=0.125).top_m > 0.01).sum() == 8
     # cells on the diagonal are half covered, those beyond it touched at a corner
-    reached = built(half + [[[1, 1, 0], [1, 0.9, 0], [0.9, 1, 0]]], cell_m=0.125).column
+    reached = built([*half, [[1, 1, 0], [1, 0.9, 0], [0.9, 1, 0]]], cell_m=0.125).column
     assert not {4, 4 * 8} & set(reached.tolist())
 
 

@@ -304,16 +304,17 @@ def test_headroom():
 
 
 def test_where_two_heights_meet_there_must_be_headroom_for_the_step():
-    """1.6 m of height left of x = 3; right of it the floor is 0.15 m up and the ceiling too: each alone is enough."""
-    step = box([3, 0, 0], [6, 4, 0.15])
+    """Right of x = 3 the floor is 0.15 m higher, and so is the ceiling: each side alone is high enough."""
 
-    def halves(left_m):
-        ceilings = {"left": box([0, 0, left_m], [3, 4, 2.4]), "right": box([3, 0, 1.75], [6, 4, 2.4])}
-        ours = navmesh(room(step=step, **ceilings))
+    def is_passable(left_m):
+        floors = {"low": box([0, 0, -0.5], [3, 4, 0]), "high": box([3, 0, -0.5], [6, 4, 0.15])}
+        ceilings = {"left": box([0, 0, left_m], [2.97, 4, 2.5]), "right": box([3, 0, 1.75], [6, 4, 2.5])}
+        # Cells end exactly at x = 3, so that none has both heights in it.
+        ours = navmesh(mesh_of(floors | ceilings), cell_m=0.0625)
         return ours.shortest_path([1, 2, 0], [5, 2, 0.15]).found
 
-    assert halves(1.7)
-    assert not halves(1.6)
+    assert is_passable(1.7)
+    assert not is_passable(1.6)
 
 
 def test_low_things_above_the_floor_are_stepped_over():
