@@ -4,8 +4,6 @@ PYTHON ?= python3
 # A sourced ROS 2 is kept; what an environment with its own ROS must not see is removed.
 RUN := set -e; . .venv/vlm3r_env.sh; exec .venv/bin/python
 export PYTHONUNBUFFERED := 1
-# torch's CPU threads sleep while they wait, here as in the node (vlm3r_core/cpu.py)
-export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo test lint bench clean
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlm3r_core.cpu import sleep_while_waiting
+from vlm3r_core.cpu import share_cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     # As the node does; it must come before torch is imported.
-    sleep_while_waiting()
+    share_cores()
     import torch
 
     from benchmarks import report, stream

@@ -25,7 +25,6 @@ def describe_machine(device: torch.device) -> dict[str, str | int | float]:
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "ram_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "threads": torch.get_num_threads(),
-        "threads_wait": os.environ.get("OMP_WAIT_POLICY", "default").lower(),
         "load_average_before": load_average(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -46,7 +45,7 @@ def machine_line(facts: dict) -> str:
     gpu = f"{facts['gpu']} ({facts['gpu_gib']} GiB), " if "gpu" in facts else ""
     return (
         f"{gpu}{facts['cpu']}, {facts['cpu_cores']} cores, {facts['ram_gib']} GiB RAM, torch {facts['torch']} with "
-        f"{facts['threads']} threads (wait policy {facts['threads_wait']}), Python {facts['python']}, "
+        f"{facts['threads']} threads, Python {facts['python']}, "
         f"load average {facts['load_average_before']} before, {facts['load_average_after']} after"
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vlm3r_core.cpu import sleep_while_waiting
+from vlm3r_core.cpu import share_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = 101  # ROS domains 1..101 have ports below the ephemeral range of Linux
@@ -39,7 +39,7 @@ def _claim_domain() -> tuple[int, int]:
 
 
 def pytest_configure(config):
-    sleep_while_waiting()
+    share_cores()
     domain, config.stash[_domain_lock] = _claim_domain()
     os.environ["ROS_DOMAIN_ID"] = str(domain)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from vlm3r_core.clip import DEFAULT_FOLDER_FPS, Clip, open_clip
 from vlm3r_core.config import INFERENCE_PRESETS, StreamConfig
-from vlm3r_core.cpu import sleep_while_waiting
+from vlm3r_core.cpu import share_cores
 from vlm3r_core.types import ANSWER_TYPES, Answer
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
@@ -24,7 +24,7 @@ EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     arguments = _parser().parse_args(argv)
-    sleep_while_waiting()
+    share_cores()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         clip = _clip(arguments)

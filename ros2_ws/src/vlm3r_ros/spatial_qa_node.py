@@ -20,7 +20,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from vlm3r_core.config import StreamConfig
-from vlm3r_core.cpu import sleep_while_waiting
+from vlm3r_core.cpu import share_cores
 from vlm3r_core.types import NotReady
 from vlm3r_ros import params
 from vlm3r_ros.action import AnswerAction
@@ -284,7 +284,7 @@ def main(args: list[str] | None = None) -> int:
         0; 1 if the start or the model failed and exit_on_failure is set.
     """
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
-    sleep_while_waiting()
+    share_cores()
     rclpy.init(args=args)
     node = SpatialQaNode()
     executor = SingleThreadedExecutor()
