@@ -62,12 +62,13 @@ class Golden:
     facts: dict
 
     @classmethod
-    def read(cls, folder: Path, half: bool) -> Golden:
+    def read(cls, folder: Path, half: bool, model: VLM3R | None = None) -> Golden:
+        """A set of numbers; the model is filled from the published files unless another way to it is given."""
         spec = spec_of(folder)
         return cls(
             name=folder.name,
             half=half,
-            model=load_published(spec, half),
+            model=model or load_published(spec, half),
             tokenizer=Tokenizer(Published.parse(spec).tokenizer_path),
             inputs=load_file(folder / "inputs.safetensors"),
             outputs=load_file(folder / ("outputs.safetensors" if half else "outputs_fp32rope.safetensors")),

@@ -21,6 +21,7 @@ from vlm3r_core.prompt import IMAGE_TOKEN_ID, PRE_PROMPT, prefix_ids, question_m
 from vlm3r_core.stream.decoding import greedy_tokens
 from vlm3r_core.stream.engine import StreamEngine
 from vlm3r_core.types import Frame
+from vlm3r_core.weights.convert import convert
 
 PIXELS, TOKENS, LOGITS, HALF, UNIT = 1e-6, 5e-5, 3e-4, 1e-3, 1e-4
 TOLERANCE = {"pixel_values": PIXELS, "cut3r_pixel_values": PIXELS}
@@ -44,10 +45,18 @@ def golden_dir(shared_dir):
     return path
 
 
-@pytest.fixture(scope="module", params=[f"{name} {half}" for name in SETS for half in ("as-shipped", "fp32-rope")])
-def golden(request, golden_dir):
-    name, half = request.param.split()
-    return Golden.read(golden_dir / name, half == "as-shipped")
+WAYS = ("as-shipped", "fp32-rope", "converted")
+
+
+@pytest.fixture(scope="module", params=[f"{name} {way}" for name in SETS for way in WAYS])
+def golden(request, golden_dir, tmp_path_factory):
+    """A set's model from its files with and without half rounding, and as shipped from a converted folder."""
+    name, way = request.param.split()
+    if way != "converted":
+        return Golden.read(golden_dir / name, way == "as-shipped")
+    folder = tmp_path_factory.mktemp("converted") / name
+    convert(spec_of(golden_dir / name), folder, dtype="float32")
+    return Golden.read(golden_dir / name, True, vlm3r_core.load(str(folder), "cpu", "float32"))
 
 
 @pytest.fixture(scope="module", params=SETS)
