@@ -45,7 +45,7 @@ def machine_line(facts: dict) -> str:
     gpu = f"{facts['gpu']} ({facts['gpu_gib']} GiB), " if "gpu" in facts else ""
     return (
         f"{gpu}{facts['cpu']}, {facts['cpu_cores']} cores, {facts['ram_gib']} GiB RAM, torch {facts['torch']} with "
-        f"{facts['threads']} threads, Python {facts['python']}, "
+        f"{facts['threads']} thread{'s' * (facts['threads'] != 1)}, Python {facts['python']}, "
         f"load average {facts['load_average_before']} before, {facts['load_average_after']} after"
     )
 
