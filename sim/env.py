@@ -112,6 +112,21 @@ class TimeStep:
     collisions: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class FloorMap:
+    """Where one can stand, seen from above.
+
+    Args:
+        free: bool [X, Y], cell (i, j) covers x and y from origin_m + (i, j) * cell_m.
+        origin_m: [2], lowest corner.
+        cell_m: edge of a cell, metres.
+    """
+
+    free: np.ndarray
+    origin_m: np.ndarray
+    cell_m: float
+
+
 class Env(Protocol):
     """A world with one robot in it. Points are the robot's feet [3]."""
 
@@ -139,6 +154,16 @@ class Env(Protocol):
         Raises:
             RuntimeError: before the first reset.
         """
+
+    def view(self, T_WC: np.ndarray, stamp_ns: int = 0) -> Observation:
+        """What a camera with the robot's lens would see from a pose [4, 4], free of sensor noise; the robot stays.
+
+        Raises:
+            ValueError: the pose is no finite 4x4 matrix.
+        """
+
+    def floor_map(self) -> FloorMap:
+        """The area sample_navigable draws from, seen from above."""
 
     def shortest_path(self, start: np.ndarray, goal: np.ndarray) -> GeodesicPath:
         """The shortest walkable path between two points, snapped to the walkable area."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sim.camera import CameraSettings, camera_pose, yaw_of
-from sim.env import Action, MotionSettings, Move, Observation, TimeStep
+from sim.env import Action, FloorMap, MotionSettings, Move, Observation, TimeStep
 from sim.episode import Episode
 from sim.navmesh import GeodesicPath, NavMesh
 from sim.world.annotation import label_by_box, label_by_name, plain_graph, read_annotations
@@ -17,6 +17,7 @@ from sim.world.render import Picture, Renderer
 from sim.world.sensor import SensorSettings, blurred, noisy
 from sim.world.walkgrid import NavSettings
 from vlm3r_core.config import setting
+from vlm3r_core.scene.box import frozen_array
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.metadata import read_metadata
 from vlm3r_core.types import Frame
@@ -122,6 +123,19 @@ class MeshEnv:
             self._seen = now, self._photographed(now)
         return self._seen[1]
 
+    def view(self, T_WC: np.ndarray, stamp_ns: int = 0) -> Observation:
+        """What a camera would see from a pose; see Env."""
+        T_WC = frozen_array("view: T_WC", T_WC, (4, 4))
+        return self._observation(self.render(T_WC), T_WC, stamp_ns)
+
+    def floor_map(self) -> FloorMap:
+        """The area sample_navigable draws from, seen from above; see Env."""
+        grid = self.navmesh.grid
+        free = np.zeros(grid.shape, bool)
+        cells = grid.xy[grid.island == self.navmesh.main_island]
+        free[cells[:, 0], cells[:, 1]] = True
+        return FloorMap(free, grid.origin_m, grid.cell_m)
+
     def shortest_path(self, start: np.ndarray, goal: np.ndarray) -> GeodesicPath:
         """The shortest walkable path; see Env."""
         return self.navmesh.shortest_path(start, goal)
@@ -180,9 +194,12 @@ class MeshEnv:
         picture = blurred(self.render, self._exposure(now))
         rng = np.random.default_rng((self._seed, now.steps))  # the same however often one looks
         picture = noisy(picture, self.settings.sensor, rng)
+        return self._observation(picture, now.T_WC, now.stamp_ns)
+
+    def _observation(self, picture: Picture, T_WC: np.ndarray, stamp_ns: int) -> Observation:
         K = self.camera.K
-        frame = Frame(picture.rgb, now.stamp_ns, "camera_optical_frame", K)
-        return Observation(frame, picture.depth_m, picture.ids, now.T_WC, K)
+        frame = Frame(picture.rgb, stamp_ns, "camera_optical_frame", K)
+        return Observation(frame, picture.depth_m, picture.ids, T_WC, K)
 
     def _exposure(self, now: TimeStep) -> list[np.ndarray]:
         """Camera poses while the shutter is open, the last one now."""

@@ -369,3 +369,24 @@ def test_small_house(small_house_dir):
     assert len(seen_ids & {item.instance_id for item in graph.objects}) > 20
     ends = [env.sample_navigable(rng) for _ in range(6)]
     assert all(env.shortest_path(a, b).found for a, b in itertools.pairwise(ends))
+
+
+def test_view_from_anywhere_leaves_the_robot_alone(env):
+    env.reset(episode())
+    here = env.observe()
+    seen = env.view(here.T_WC, stamp_ns=7)
+    assert seen.frame.stamp_ns == 7
+    np.testing.assert_array_equal(seen.depth_m, here.depth_m)
+    away = env.view(camera_pose(np.array([5.0, 1.0, 0.0]), np.pi, env.settings.camera))
+    assert not np.array_equal(away.frame.rgb, here.frame.rgb)
+    np.testing.assert_array_equal(env.observe().frame.rgb, here.frame.rgb)
+    with pytest.raises(ValueError, match="T_WC must have shape"):
+        env.view(np.eye(3))
+
+
+def test_floor_map_is_where_one_can_stand(env):
+    floor, rng = env.floor_map(), np.random.default_rng(0)
+    for _ in range(20):
+        i, j = ((env.sample_navigable(rng)[:2] - floor.origin_m) / floor.cell_m).astype(int)
+        assert floor.free[i, j]
+    assert 0.5 < floor.free.sum() * floor.cell_m**2 / 24 < 1

@@ -1,0 +1,62 @@
+"""Opens a world by its name: a built-in flat, a mesh file, or a scene in Habitat. Builds no world itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sim.env import Env
+from sim.mesh_env import WorldSettings, open_world
+
+FLAT, HABITAT = "flat:", "habitat:"
+MESH_ENDINGS = (".glb", ".gltf", ".ply", ".obj")
+# What may stand beside a mesh file called NAME.glb and says what is in it.
+_ANNOTATION_NAMES = ("{}_objects.json", "{}.objects.json", "{}_metadata.json", "{}.json")
+
+
+def open_env(spec: str, settings: WorldSettings | None = None) -> Env:
+    """Opens a world.
+
+    Args:
+        spec: `flat:SEED`, the furnished flat of a seed; a .glb, .gltf, .ply or .obj file, with what is known about it
+            in a JSON file beside it (NAME_objects.json, NAME.objects.json, NAME_metadata.json or NAME.json); a folder
+            with one such mesh; or `habitat:FILE`, the same in habitat_sim.
+        settings: camera, motion, who walks, and looks.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the spec or a file is malformed, or one cannot walk anywhere in the world.
+    """
+    if spec.startswith(FLAT):
+        return _flat(spec.removeprefix(FLAT), settings)
+    if spec.startswith(HABITAT):
+        from sim.habitat_env import HabitatEnv  # starts a process; only those who ask for it pay for its imports
+
+        return HabitatEnv.start(spec.removeprefix(HABITAT), settings)
+    mesh = _mesh_file(Path(spec))
+    return open_world(mesh, annotation_beside(mesh), settings)
+
+
+def annotation_beside(mesh: Path) -> Path | None:
+    """The JSON file beside a mesh file that names what is in it, None where there is none."""
+    paths = (mesh.with_name(name.format(mesh.stem)) for name in _ANNOTATION_NAMES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _flat(number: str, settings: WorldSettings | None) -> Env:
+    from sim.rooms import flat_env
+
+    if not number.isdecimal():
+        raise ValueError(f"a flat is flat:SEED with a seed of 0 or more, got {FLAT + number!r}; try flat:0")
+    return flat_env(int(number), settings)
+
+
+def _mesh_file(path: Path) -> Path:
+    if path.is_dir():
+        found = sorted(item for item in path.iterdir() if item.suffix.lower() in MESH_ENDINGS)
+        if len(found) != 1:
+            names = ", ".join(item.name for item in found) or "none"
+            raise ValueError(f"{path} must hold one mesh ({', '.join(MESH_ENDINGS)}), it holds {names}; name the file")
+        return found[0]
+    if not path.exists():
+        raise FileNotFoundError(f"no world at {path}; give flat:SEED, a mesh file, a folder with one, or habitat:FILE")
+    return path
