@@ -40,3 +40,12 @@ def make_frames():
         return frames
 
     return make
+
+
+@pytest.fixture(scope="session")
+def golden_dir(shared_dir):
+    """The published model at small size."""
+    path = shared_dir / "golden/vlm3r_tiny"
+    if not path.is_dir():
+        pytest.skip(f"golden data not found: {path}")
+    return path

@@ -35,6 +35,9 @@ class Hub:
             def do_GET(self):
                 hub.answer(self)
 
+            def do_HEAD(self):
+                hub.answer(self)
+
             def log_message(self, *args):
                 pass
 
@@ -52,12 +55,16 @@ class Hub:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        listing = re.fullmatch(r"/api/models/([^/?]+/[^/?]+)(?:\?.*)?", request.path)
+        listing = re.fullmatch(r"/api/models/([^/?]+/[^/?]+)(?:/revision/(?:main|v1))?(?:\?.*)?", request.path)
+        tree = re.fullmatch(rf"/api/models/([^/?]+/[^/?]+)/tree/{REVISION}(?:\?.*)?", request.path)
         download = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", request.path)
         if listing and listing[1] in self.repositories:
             body = json.dumps(self._listing(listing[1])).encode()
             return _send(request, 200, body, {"Content-Type": "application/json"})
-        if download and download[3] in self.repositories.get(download[1], {}) and download[2] == REVISION:
+        if tree and tree[1] in self.repositories:
+            body = json.dumps(self._tree(tree[1])).encode()
+            return _send(request, 200, body, {"Content-Type": "application/json"})
+        if download and download[3] in self.repositories.get(download[1], {}) and download[2] in (REVISION, "main"):
             return self._send_file(request, download[3], self.repositories[download[1]][download[3]])
         return _send(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
@@ -78,14 +85,29 @@ class Hub:
             facts["lfs"] = {"size": len(content), "sha256": digest, "pointerSize": 1}
         return facts
 
+    def _tree(self, repository: str) -> list[dict]:
+        entries = []
+        for name, content in self.repositories[repository].items():
+            entry = {"type": "file", "path": name, "size": len(content), "oid": _git_hash(content)}
+            if lfs := self._sibling(name, content).get("lfs"):
+                entry["lfs"] = {"size": lfs["size"], "oid": lfs["sha256"], "pointerSize": 1}
+            entries.append(entry)
+        return entries
+
     def _send_file(self, request: BaseHTTPRequestHandler, name: str, content: bytes) -> None:
         wanted = request.headers.get("Range")
         self.asked.append((name, wanted))
         start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted else 0
         headers = {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if wanted else {}
+        headers |= {"X-Repo-Commit": REVISION, "ETag": f'"{_git_hash(content)}"'}
         body = content[start:]
         cut = self.cut_after.get(name)
         _send(request, 206 if wanted else 200, body, headers, cut=None if cut is None else max(0, cut - start))
+
+
+def _git_hash(content: bytes) -> str:
+    """What the hub calls a small file's content."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _send(
@@ -96,6 +118,8 @@ def _send(
         request.send_header(name, value)
     request.send_header("Content-Length", str(len(body)))
     request.end_headers()
+    if request.command == "HEAD":
+        return
     request.wfile.write(body[:cut])
     if cut is not None:
         request.wfile.flush()

@@ -24,14 +24,6 @@ from vlm3r_core.weights.convert import convert
 from vlm3r_core.weights.inventory import take_inventory
 
 
-@pytest.fixture(scope="module")
-def golden_dir(shared_dir):
-    path = shared_dir / "golden/vlm3r_tiny"
-    if not path.is_dir():
-        pytest.skip(f"golden data not found: {path}")
-    return path
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Tiny models run many times faster so on a busy machine."""

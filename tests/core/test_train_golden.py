@@ -41,14 +41,6 @@ PUBLISHED_NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def golden_dir(shared_dir):
-    path = shared_dir / "golden/vlm3r_tiny"
-    if not path.is_dir():
-        pytest.skip(f"golden data not found: {path}")
-    return path
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     before = torch.get_num_threads()

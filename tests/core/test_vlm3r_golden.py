@@ -37,14 +37,6 @@ CLOSEST = (
 MAX_NEW_TOKENS = 12
 
 
-@pytest.fixture(scope="module")
-def golden_dir(shared_dir):
-    path = shared_dir / "golden/vlm3r_tiny"
-    if not path.is_dir():
-        pytest.skip(f"golden data not found: {path}")
-    return path
-
-
 WAYS = ("as-shipped", "fp32-rope", "converted")
 
 

@@ -27,14 +27,6 @@ FUSION = "base_model.model.model.fusion_block."
 
 
 @pytest.fixture(scope="module")
-def golden_dir(shared_dir):
-    path = shared_dir / "golden/vlm3r_tiny"
-    if not path.is_dir():
-        pytest.skip(f"golden data not found: {path}")
-    return path
-
-
-@pytest.fixture(scope="module")
 def weights(golden_dir):
     """The odd set's weights under our names."""
     return load_published(spec_of(golden_dir / "odd")).state_dict()

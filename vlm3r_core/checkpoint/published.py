@@ -9,10 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vlm3r_core.checkpoint.hub import local_file, local_folder
 from vlm3r_core.checkpoint.safe_pickle import read_torch_file
 from vlm3r_core.config import Cut3rConfig, LanguageConfig, ModelConfig, SiglipConfig, check_choice
 
-_PARTS = ("base", "adapter", "cut3r", "sizes")
+# Where the part of a spec lies on this machine.
+_LOCATE = {"base": local_folder, "adapter": local_folder, "cut3r": local_file, "sizes": local_file}
+_PARTS = tuple(_LOCATE)
 # What this implementation is built for: setting -> accepted values, the first where the file does not say.
 _BUILT_FOR = {
     "hidden_act": ("silu",),
@@ -69,12 +72,14 @@ class Published:
     def parse(cls, spec: str) -> Published:
         """Reads `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`.
 
+        A base or adapter that is no path here may be a repository on the hub, `owner/name[@revision]`, and CUT3R's file
+        one in such a repository, `owner/name/file[@revision]`; they are downloaded to the hub client's cache.
         Several adapters are given names, `adapter=NAME:PATH,adapter=NAME:PATH`. `base=PATH[,sizes=PATH]` is the base
         model alone, without CUT3R, fusion and adapter.
 
         Raises:
             ValueError: a part is missing, unknown or named twice.
-            FileNotFoundError: a path does not exist; names all that do not.
+            FileNotFoundError: a path does not exist; names all that do not. Or the hub does not give a repository.
         """
         parts, named = _spec_parts(spec)
         needed = _PARTS[:3] if parts.keys() & {"adapter", "cut3r"} else _PARTS[:1]
@@ -84,6 +89,8 @@ class Published:
                 f"got {spec!r}"
             )
         kinds = {"base": Path.is_dir, "adapter": Path.is_dir, "cut3r": Path.is_file, "sizes": Path.is_file}
+        parts = {name: _LOCATE[name](value) for name, value in parts.items()}
+        named = tuple((label, local_folder(value)) for label, value in named)
         paths = [*parts.items(), *(("adapter", path) for _, path in named[1:])]
         if absent := [f"{name}={path}" for name, path in paths if not kinds[name](path)]:
             raise FileNotFoundError(
@@ -140,10 +147,10 @@ class Published:
         return stored | given
 
 
-def _spec_parts(spec: str) -> tuple[dict[str, Path], tuple[tuple[str, Path], ...]]:
+def _spec_parts(spec: str) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
     """The parts of a spec by name, and the adapters that were given names; the first stands among the parts too."""
-    parts: dict[str, Path] = {}
-    named: dict[str, Path] = {}
+    parts: dict[str, str] = {}
+    named: dict[str, str] = {}
     for piece in re.split(r",(?=\w+=)", spec):
         part, _, path = piece.partition("=")
         check_choice("part of a model spec", part, _PARTS)
@@ -155,9 +162,9 @@ def _spec_parts(spec: str) -> tuple[dict[str, Path], tuple[tuple[str, Path], ...
                 f"the model spec needs one path for {part}= (several adapters need names that differ, "
                 f"adapter=NAME:PATH), got {spec!r}"
             )
-        parts.setdefault(part, Path(path).expanduser())
+        parts.setdefault(part, path)
         if label:
-            named[label[1]] = Path(path).expanduser()
+            named[label[1]] = path
     return parts, tuple(named.items())
 
 
