@@ -25,8 +25,10 @@ class Episode:
         T_WC_start: [4, 4] pose of the camera at the start; position and heading count, the robot's own height and tilt
             replace the others.
         goal_category: what to reach; goal_object_id its instance id, 0 where any of the category will do.
-        landmarks: names on the way, in order.
+        landmarks: names on the way, in order; of a route the start, what is faced there, then what it goes via.
         T_WC_watch: [N, 4, 4] camera poses of the walk watched beforehand.
+        reference_m: [N, 3] feet along the way to follow, the first at the start, of a route.
+        turns: the true turns in words as answers give them, "Turn Left, Turn Back", of a route.
         max_steps: actions after which it ends; max_path_m metres after which it ends.
     """
 
@@ -41,6 +43,8 @@ class Episode:
     T_WC_watch: np.ndarray = ()
     max_steps: int = 500
     max_path_m: float = 100.0
+    reference_m: np.ndarray = ()
+    turns: str = ""
 
     def __post_init__(self):
         where = f"episode {self.id!r}"
@@ -51,8 +55,11 @@ class Episode:
         start = frozen_array(f"{where}: T_WC_start", self.T_WC_start, (4, 4))
         poses = self.T_WC_watch if len(self.T_WC_watch) else np.zeros((0, 4, 4))
         watch = frozen_array(f"{where}: T_WC_watch", poses, (len(poses), 4, 4))
+        points = self.reference_m if len(self.reference_m) else np.zeros((0, 3))
+        reference = frozen_array(f"{where}: reference_m", points, (len(points), 3))
         object.__setattr__(self, "T_WC_start", start)
         object.__setattr__(self, "T_WC_watch", watch)
+        object.__setattr__(self, "reference_m", reference)
         object.__setattr__(self, "landmarks", tuple(self.landmarks))
 
 
@@ -62,6 +69,7 @@ def episode_to_json(episode: Episode) -> dict:
     return entry | {
         "T_WC_start": episode.T_WC_start.tolist(),
         "T_WC_watch": episode.T_WC_watch.tolist(),
+        "reference_m": episode.reference_m.tolist(),
         "landmarks": list(episode.landmarks),
     }
 

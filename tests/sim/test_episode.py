@@ -10,7 +10,8 @@ import pytest
 from sim.episode import Episode, episode_from_json, episode_to_json
 
 ROUTE = Episode(
-    "r1", "route", "flat_3", 7, np.eye(4), "sofa", 12, ("table", "sofa"), np.stack([np.eye(4)] * 3), 200, 30.0
+    *("r1", "route", "flat_3", 7, np.eye(4), "sofa", 12, ("table", "sofa"), np.stack([np.eye(4)] * 3), 200, 30.0),
+    *(np.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0]]), "Turn Left"),
 )
 
 
@@ -20,6 +21,7 @@ def test_survives_json(episode):
     again = episode_from_json(entry)
     assert episode_to_json(again) == entry
     np.testing.assert_array_equal(again.T_WC_watch, episode.T_WC_watch)
+    np.testing.assert_array_equal(again.reference_m, episode.reference_m)
     assert (again.T_WC_watch.shape[1:], again.landmarks) == ((4, 4), episode.landmarks)
 
 
@@ -27,6 +29,7 @@ BROKEN = [
     ({"task": "fetch"}, "episode 'r1': task must be one of route, find, got 'fetch'"),
     ({"T_WC_start": [[1, 2], [3, 4]]}, r"episode 'r1': T_WC_start must have shape \(4, 4\)"),
     ({"T_WC_watch": [[1.0] * 4] * 4}, r"episode 'r1': T_WC_watch must have shape \(4, 4, 4\), got \(4, 4\)"),
+    ({"reference_m": [[1, 2]]}, r"episode 'r1': reference_m must have shape \(1, 3\), got \(1, 2\)"),
     ({"max_steps": 0}, "max_steps must be at least 1"),
     ({"seed": -1}, "seed must be at least 0"),
     ({"color": "red"}, "color is not one of them"),
