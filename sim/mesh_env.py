@@ -238,14 +238,28 @@ def open_world(
         ValueError: a file is malformed, does not know the scene, or one cannot walk anywhere in the mesh.
     """
     mesh, scene_id = load_mesh(mesh_path, up), scene_id or Path(mesh_path).stem
+    ids, graph = label_mesh(mesh, annotation_path, scene_id)
+    return MeshEnv(scene_id, mesh, ids, graph, settings)
+
+
+def label_mesh(mesh: Mesh, annotation_path: Path | str | None, scene_id: str) -> tuple[np.ndarray, SceneGraph]:
+    """What is known about a mesh: the instance id of every triangle int32 [T], 0 for none, and the scene graph.
+
+    Args:
+        mesh: the triangles.
+        annotation_path: see open_world.
+        scene_id: name of the scene.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is malformed or does not know the scene.
+    """
     if annotation_path is None:
-        ids, graph = np.zeros(len(mesh.faces), np.int32), plain_graph(scene_id, (), 0.0, mesh)
-    elif Path(annotation_path).read_text(encoding="utf-8").lstrip().startswith("{"):
+        return np.zeros(len(mesh.faces), np.int32), plain_graph(scene_id, (), 0.0, mesh)
+    if Path(annotation_path).read_text(encoding="utf-8").lstrip().startswith("{"):
         graphs = read_metadata(annotation_path)
         if scene_id not in graphs:
             raise ValueError(f"{annotation_path} has no scene {scene_id!r}; it has {', '.join(list(graphs)[:5])}, ...")
-        ids, graph = label_by_box(mesh, graphs[scene_id])
-    else:
-        ids, objects = label_by_name(mesh, read_annotations(annotation_path))
-        graph = plain_graph(scene_id, objects, 0.0, mesh)
-    return MeshEnv(scene_id, mesh, ids, graph, settings)
+        return label_by_box(mesh, graphs[scene_id])
+    ids, objects = label_by_name(mesh, read_annotations(annotation_path))
+    return ids, plain_graph(scene_id, objects, 0.0, mesh)
