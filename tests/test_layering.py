@@ -44,13 +44,14 @@ class Rule:
 
 
 NOT_CORE = ("vlm3r_ros", "training", "sim", "habitat_sim", *ROS)
-TRUTH = ("box", "graph", "metadata", "relations", "scoring")
+TRUTH = ("box", "distances", "graph", "metadata", "relations", "room", "sampling", "scoring", "tasks")
 PLAIN = ("numpy", "vlm3r_core.types", "vlm3r_core.config")
 RULES = (
     Rule("vlm3r_core", never=NOT_CORE),
     Rule("vlm3r_core.types", only=PLAIN),
     Rule("vlm3r_core.config", only=PLAIN),
-    Rule("vlm3r_core.scene", only=(*PLAIN, "vlm3r_core.scene", "scipy", "shapely", "tqdm")),
+    Rule("vlm3r_core.quantity", only=PLAIN),
+    Rule("vlm3r_core.scene", only=(*PLAIN, "vlm3r_core.quantity", "vlm3r_core.scene", "scipy", "shapely", "tqdm")),
     Rule(
         "vlm3r_core.model",
         only=("torch", "transformers", "vlm3r_core.types", "vlm3r_core.config", "vlm3r_core.model"),
