@@ -7,9 +7,6 @@ import math
 import pytest
 
 from vlm3r_core.answer import (
-    asked_unit,
-    infer_answer_type,
-    parse_number,
     route_alternatives,
     route_steps,
     route_text,
@@ -17,6 +14,7 @@ from vlm3r_core.answer import (
     turn_combinations,
     turns_text,
 )
+from vlm3r_core.quantity import asked_unit, infer_answer_type, parse_number
 from vlm3r_core.scene.questions import route_question
 from vlm3r_core.types import RouteStepKind
 

@@ -12,15 +12,13 @@ from torch import Tensor
 from vlm3r_core.answer import (
     CHOICE_CONFIDENCE,
     DECODED_CONFIDENCE,
-    asked_unit,
-    infer_answer_type,
-    parse_number,
     says_not_seen,
 )
 from vlm3r_core.config import StreamConfig, check_choice
 from vlm3r_core.model.language import KvCache
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import LETTERS, Tokenizer, question_message, suffix_ids, time_instruction
+from vlm3r_core.quantity import asked_unit, infer_answer_type, parse_number
 from vlm3r_core.scene.questions import RouteQuestion
 from vlm3r_core.stream.decoding import continuation_log_probs, greedy_tokens, letter_probabilities
 from vlm3r_core.stream.prefix import VisualPrefix
