@@ -27,8 +27,8 @@ MANIFESTS = {"vlm3r": ROOT, "vlm3r_interfaces": ROOT / "ros2_ws" / "src" / "vlm3
 LARGEST_TRACKED_BYTES = 20_000_000
 # import name -> name on PyPI where they differ
 DISTRIBUTIONS = {"PIL": "pillow"}
-# ROS packages that no wheel exists for; the launch file needs a ROS 2 with them
-APT_ONLY = {"launch", "launch_ros"}
+# ROS packages that no wheel exists for: the launch files need a ROS 2 with them, the simulator's /tf appears with one
+APT_ONLY = {"launch", "launch_ros", "tf2_msgs"}
 
 
 def requirements(*groups: list[str]) -> list[Requirement]:
@@ -103,6 +103,7 @@ def test_simulator_imports_only_what_is_declared():
     declared = {canonicalize_name(r.name) for r in requirements(PROJECT["dependencies"], EXTRAS["sim"])}
     imported = {canonicalize_name(DISTRIBUTIONS.get(name, name)) for name in outside_imports("sim") - {"sim"}}
     others = {"habitat-sim", *(r.name.removeprefix("ros-") for r in requirements(EXTRAS["ros"])), "vlm3r-interfaces"}
+    others |= {canonicalize_name(name) for name in APT_ONLY}
     assert imported - others <= declared, f"add to the extra `sim` and constraints.txt: {sorted(imported - declared)}"
 
 
