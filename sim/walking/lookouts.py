@@ -1,0 +1,109 @@
+"""Places from which most of a scene comes into view, in an order worth walking. Makes no walk."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+
+from sim.camera import CameraSettings, camera_pose
+from sim.env import Env, Observation
+
+# What fills a smaller share of the picture is not counted as seen.
+_SEEN_SHARE = 1e-3
+_FLOOR_CELL_M = 0.25
+_FLOOR_RISE_M = 0.1
+_STRIDE_PX = 4
+
+
+def choose_lookouts(
+    env: Env, rng: np.random.Generator, start: np.ndarray, camera: CameraSettings, *, candidates: int, share: float
+) -> list[np.ndarray]:
+    """Places that together see a share of what can be seen, the most useful first.
+
+    Args:
+        env: the world; its own pictures say what is seen, so walls and furniture hide what they hide.
+        rng: draws the candidates.
+        start: [3], one of the candidates; the others can be reached from it.
+        camera: height and tilt of the camera; the lens is the world's.
+        candidates: how many places are tried.
+        share: of the objects and of the floor seen from all candidates together, in 0..1; both count the same.
+
+    Returns:
+        Feet [3] of each.
+    """
+    places = [start, *(env.sample_navigable(rng) for _ in range(candidates - 1))]
+    places = [place for place in places if env.shortest_path(place, start).found]
+    objects = {item.instance_id for item in env.scene_graph().objects}
+    seen = [_seen_around(env, place, camera, objects) for place in places]
+    union = set().union(*seen)
+    count = {kind: sum(item[0] == kind for item in union) for kind in ("object", "floor")}
+    chosen, known, value = [], set(), 0.0
+    total = sum(number > 0 for number in count.values())
+    while value < share * total - 1e-9:
+        gains = [sum(1 / count[item[0]] for item in sorted(items - known)) for items in seen]
+        best = int(np.argmax(gains))
+        chosen.append(places[best])
+        known |= seen[best]
+        value += gains[best]
+    return chosen
+
+
+def in_order(env: Env, start: np.ndarray, places: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+    """The places in an order that makes a short walk from a start, and the length of that walk in metres."""
+    stops = [start, *places]
+    distance = np.zeros((len(stops), len(stops)))
+    for goal in range(len(stops)):
+        for other in range(goal):
+            distance[goal, other] = distance[other, goal] = env.shortest_path(stops[other], stops[goal]).distance_m
+    order, rest = [0], list(range(1, len(stops)))
+    while rest:
+        order.append(min(rest, key=lambda stop: distance[order[-1], stop]))
+        rest.remove(order[-1])
+    order = _untangled(order, distance)
+    return [stops[index] for index in order[1:]], _length(order, distance)
+
+
+def _untangled(order: list[int], distance: np.ndarray) -> list[int]:
+    """Turns parts of the order round while that makes it shorter (2-opt); the start stays first."""
+    better = True
+    while better:
+        better = False
+        for first in range(1, len(order) - 1):
+            for last in range(first + 1, len(order)):
+                turned = order[:first] + order[first : last + 1][::-1] + order[last + 1 :]
+                if _length(turned, distance) < _length(order, distance) - 1e-6:
+                    order, better = turned, True
+    return order
+
+
+def _length(order: list[int], distance: np.ndarray) -> float:
+    return float(distance[order[:-1], order[1:]].sum())
+
+
+def _seen_around(env: Env, feet: np.ndarray, camera: CameraSettings, objects: set[int]) -> set[tuple[str, Hashable]]:
+    """Objects and cells of the floor seen by turning around at a place."""
+    seen: set[tuple[str, Hashable]] = set()
+    yaw, turned = 0.0, 0.0
+    while turned < 2 * np.pi:
+        picture = env.view(camera_pose(feet, yaw, camera))
+        lens_rad = 2 * np.arctan(picture.depth_m.shape[1] / 2 / picture.K[0, 0])
+        seen |= {("object", number) for number in _large_ids(picture) & objects}
+        seen |= {("floor", cell) for cell in _floor_cells(picture, feet[2])}
+        yaw, turned = yaw + lens_rad, turned + lens_rad
+    return seen
+
+
+def _large_ids(picture: Observation) -> set[int]:
+    numbers, pixels = np.unique(picture.semantic_ids, return_counts=True)
+    return set(numbers[pixels >= _SEEN_SHARE * picture.semantic_ids.size].tolist())
+
+
+def _floor_cells(picture: Observation, floor_z_m: float) -> set[tuple[int, int]]:
+    depth = picture.depth_m[::_STRIDE_PX, ::_STRIDE_PX]
+    rows, columns = np.nonzero(depth)
+    far = depth[rows, columns].astype(np.float64)
+    pixels = np.stack([columns * _STRIDE_PX + 0.5, rows * _STRIDE_PX + 0.5, np.ones(len(rows))])
+    points = picture.T_WC[:3, :3] @ (np.linalg.inv(picture.K) @ pixels * far) + picture.T_WC[:3, 3:]
+    on_floor = points[:2, np.abs(points[2] - floor_z_m) < _FLOOR_RISE_M]
+    return set(map(tuple, np.unique(np.floor(on_floor.T / _FLOOR_CELL_M).astype(int), axis=0).tolist()))
