@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rcl_interfaces.srv import GetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -17,7 +18,7 @@ from vlm3r_interfaces.msg import RouteStep as RouteStepMessage
 from vlm3r_interfaces.msg import SpatialState
 from vlm3r_interfaces.srv import AskSpatial, PlanRoute
 
-from sim.ros_bridge.messages import NS_PER_S, progress, raw_message, to_ns, to_stamp
+from sim.ros_bridge.messages import NS_PER_S, raw_message, to_ns, to_stamp
 from vlm3r_core.types import (
     Answer,
     Busy,
@@ -56,7 +57,7 @@ _KINDS = {getattr(RouteStepMessage, kind.value): kind for kind in RouteStepKind}
 class NodeClient:
     """Talks to one spatial_qa node; needs no rclpy.init and leaves that of others alone.
 
-    It publishes /clock with the frames' time, for a node that was started with use_sim_time.
+    Where the node was started with use_sim_time, it publishes /clock with the frames' time: no one else may then.
 
     Args:
         target: full name of the node.
@@ -71,7 +72,8 @@ class NodeClient:
     def __init__(self, target: str = DEFAULT_TARGET, timeout_s: float = 60.0, camera: str = ""):
         self.target, self.timeout_s = target, timeout_s
         self.state: SpatialState | None = None
-        self._shift_ns = 0
+        self._shift_ns = self._newest_ns = 0
+        self._sim_time = False
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = Node("sim_client", context=self._context, use_global_arguments=False)
@@ -86,6 +88,7 @@ class NodeClient:
         self._ask = self._node.create_client(AskSpatial, f"{target}/ask")
         self._plan_route = self._node.create_client(PlanRoute, f"{target}/plan_route")
         self._reset = self._node.create_client(Trigger, f"{target}/reset")
+        self._parameters = self._node.create_client(GetParameters, f"{target}/get_parameters")
         try:
             self._connect()
         except BaseException:
@@ -114,14 +117,17 @@ class NodeClient:
             TimeoutError: the frame was not processed in time.
             RuntimeError: the node dropped it, or its model failed.
         """
-        newest_ns = to_ns(self.state.last_stamp)
-        if frame.stamp_ns + self._shift_ns <= newest_ns:
-            self._shift_ns = newest_ns + NS_PER_S - frame.stamp_ns
-        stamp_ns, before = frame.stamp_ns + self._shift_ns, progress(self.state)
-        self._clock.publish(Clock(clock=to_stamp(stamp_ns)))
+        if frame.stamp_ns + self._shift_ns <= self._newest_ns:
+            self._shift_ns = self._newest_ns + NS_PER_S - frame.stamp_ns
+        self._newest_ns = stamp_ns = frame.stamp_ns + self._shift_ns
+        dropped = self.state.frames_dropped
+        if self._sim_time:
+            self._clock.publish(Clock(clock=to_stamp(stamp_ns)))
         self._camera.publish(raw_message(frame.rgb, "rgb8", to_stamp(stamp_ns)))
         self._until(
-            lambda: self._is_ready() and progress(self.state) != before,
+            lambda: (
+                self._is_ready() and (to_ns(self.state.last_stamp) >= stamp_ns or self.state.frames_dropped > dropped)
+            ),
             f"sign that the frame of {stamp_ns / NS_PER_S:.3f} s was processed; check that the node is active "
             f"and takes all images (max_fps 0) of {self._camera.topic_name}",
         )
@@ -167,9 +173,6 @@ class NodeClient:
         reply = self._call(self._reset, Trigger.Request())
         if not reply.success:
             raise RuntimeError(f"{self.target} was not reset: {reply.message}")
-        self._until(
-            lambda: self.state.frames_seen == 0 or to_ns(self.state.last_stamp) == 0, "sign that the stream began anew"
-        )
 
     # inside
 
@@ -180,8 +183,13 @@ class NodeClient:
             f"`python -m vlm3r_ros.spatial_qa_node --ros-args -r __ns:={self.target.rpartition('/')[0] or '/'}`"
         )
         self._until(self._is_ready, missing)
-        for client in (self._ask, self._plan_route, self._reset):
+        for client in (self._ask, self._plan_route, self._reset, self._parameters):
             self._until(client.service_is_ready, missing)
+        self._sim_time = (
+            self._call(self._parameters, GetParameters.Request(names=["use_sim_time"])).values[0].bool_value
+        )
+        # where the node's time is that of the frames, it must not go back either
+        self._newest_ns = max(to_ns(self.state.last_stamp), to_ns(self.state.stamp) if self._sim_time else 0)
         self._until(lambda: self._camera.get_subscription_count() > 0, f"subscriber of {self._camera.topic_name}")
         settled_s = time.monotonic() + SETTLE_S
         self._until(lambda: time.monotonic() > settled_s, "quiet")
