@@ -74,9 +74,10 @@ def read_run(folder: Path, label: str = "") -> RunData:
         raise ValueError(f"{path}: episodes must be a list, got {type(results['episodes']).__name__}")
     episodes = [_episode(entry, f"{path}: episode {i}") for i, entry in enumerate(results["episodes"])]
     notes: list[str] = []
-    timings = _timings(folder, notes)
+    done = {entry["id"] for entry in episodes}
+    timings = {name: timing for name, timing in _timings(folder, notes).items() if name in done}
     limits = _limits(folder, notes)
-    undone = len(set(limits) - {entry["id"] for entry in episodes})
+    undone = len(set(limits) - done)
     if undone:
         notes.append(f"unfinished: {undone} of {len(limits)} episodes have no result yet; run the same command again")
     if not episodes:
@@ -165,7 +166,7 @@ def _box(value: object, where: str) -> OrientedBox | None:
         return None
     try:
         return OrientedBox(value["center_m"], value["lengths_m"], value["R_WB"])
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{where}: a goal's box has center_m, lengths_m and R_WB, got {value!r}: {error}") from None
 
 
@@ -173,25 +174,29 @@ def _timings(folder: Path, notes: list[str]) -> dict[str, dict]:
     if not (folder / TIMINGS).is_file():
         notes.append(f"no {TIMINGS}, so no latencies")
         return {}
-    entries = _object(folder / TIMINGS).get("episodes", [])
-    if isinstance(entries, Mapping):
-        entries = [{"id": name} | _mapping(entry) for name, entry in entries.items()]
     return {
         str(entry["id"]): {"latency_ms": _latencies(entry.get("latency_ms")), "seconds": entry.get("seconds")}
-        for entry in entries
-        if isinstance(entry, Mapping) and "id" in entry
+        for entry in _entries(folder / TIMINGS)
     }
-
-
-def _latencies(value: object) -> list[float | None]:
-    values = value if isinstance(value, list) else []
-    return [float(item) if isinstance(item, (int, float)) else None for item in values]
 
 
 def _limits(folder: Path, notes: list[str]) -> dict[str, int]:
     if not (folder / EPISODES).is_file():
         notes.append(f"no {EPISODES}, so it is unknown how many episodes were planned")
         return {}
-    entries = _object(folder / EPISODES).get("episodes", [])
-    known = [entry for entry in entries if isinstance(entry, Mapping) and "id" in entry]
-    return {str(entry["id"]): entry.get("max_steps") for entry in known}
+    return {str(entry["id"]): entry.get("max_steps") for entry in _entries(folder / EPISODES)}
+
+
+def _entries(path: Path) -> list[Mapping]:
+    """The episodes a file tells of, as a list or by id."""
+    entries = _object(path).get("episodes", [])
+    if isinstance(entries, Mapping):
+        entries = [{"id": name} | _mapping(entry) for name, entry in entries.items()]
+    if not isinstance(entries, list) or not all(isinstance(item, Mapping) and "id" in item for item in entries):
+        raise ValueError(f"{path}: episodes must be a list of objects with an id, got {str(entries)[:80]}")
+    return entries
+
+
+def _latencies(value: object) -> list[float | None]:
+    values = value if isinstance(value, list) else []
+    return [float(item) if isinstance(item, (int, float)) else None for item in values]
