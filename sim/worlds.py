@@ -31,7 +31,8 @@ def open_env(spec: str, settings: WorldSettings | None = None) -> Env:
     if spec.startswith(HABITAT):
         from sim.habitat_env import HabitatEnv  # starts a process; only those who ask for it pay for its imports
 
-        return HabitatEnv.start(spec.removeprefix(HABITAT), settings)
+        mesh = _mesh_file(Path(spec.removeprefix(HABITAT)))
+        return HabitatEnv.start(mesh, settings, annotation_path=annotation_beside(mesh))
     mesh = _mesh_file(Path(spec))
     return open_world(mesh, annotation_beside(mesh), settings)
 

@@ -26,7 +26,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 MANIFESTS = {"vlm3r": ROOT, "vlm3r_interfaces": ROOT / "ros2_ws" / "src" / "vlm3r_interfaces"}
 LARGEST_TRACKED_BYTES = 20_000_000
 # import name -> name on PyPI where they differ
-DISTRIBUTIONS = {"PIL": "pillow"}
+DISTRIBUTIONS = {"PIL": "pillow", "zmq": "pyzmq"}
 # ROS packages that no wheel exists for: the launch files need a ROS 2 with them, the simulator's /tf appears with one
 APT_ONLY = {"launch", "launch_ros", "tf2_msgs"}
 

@@ -1,0 +1,1 @@
+"""Our side of Habitat: its axes, scenes prepared for it, and its walkable areas. Talks to no process."""

@@ -1,0 +1,189 @@
+"""Scene files as Habitat wants them: a stage with its axes said and instance ids as vertex colours. Starts nothing.
+
+Habitat takes a bare .glb for one whose z axis is up, and draws id 0 everywhere. So the scene is described in a folder
+of its own; nothing is written beside the user's file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from PIL import Image
+
+from sim.world.mesh import R_Z_UP_FROM_Y_UP, Mesh
+from vlm3r_core.scene.graph import SceneGraph
+
+# How stages of these two kinds stand in Habitat's world: glTF's axes as they are, or z up as in Matterport's files.
+_AXES = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}
+# A colour's sRGB value must be this close to a whole number, so that everybody rounds it to the same one.
+_ROUNDING_MARGIN = 0.3
+
+
+def stage_config_beside(scene: Path) -> Path | None:
+    """A stage description of the user's own beside a scene file; Habitat finds it by itself."""
+    path = scene.with_name(f"{scene.stem}.stage_config.json")
+    return path if path.is_file() else None
+
+
+def up_axis_of(config: Path) -> str:
+    """Which axis of the mesh file a stage description calls up: "y" or "z".
+
+    Raises:
+        ValueError: it is malformed, or turns, moves or scales the mesh in another way.
+    """
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{config} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{config} must hold a map, got {type(content).__name__}")
+    axes = (content.get("up", [0, 1, 0]), content.get("front", [0, 0, -1]))
+    moved = content.get("origin", [0, 0, 0]) != [0, 0, 0]
+    scaled = content.get("scale", [1, 1, 1]) != [1, 1, 1] or content.get("units_to_meters", 1) != 1
+    up = next((name for name, known in _AXES.items() if list(axes) == list(known)), None)
+    if up is None or moved or scaled:
+        raise ValueError(
+            f"{config} must have up and front {' or '.join(str(pair) for pair in _AXES.values())} and neither scale, "
+            "unit nor origin, so that both sides see the same place; change the mesh file instead"
+        )
+    return up
+
+
+def write_stage(scene: Path, mesh: Mesh, id_of_face: np.ndarray, graph: SceneGraph, folder: Path, up: str) -> tuple:
+    """Describes a scene for Habitat.
+
+    Args:
+        scene: the user's mesh file; a .glb is used as it is, others are converted.
+        mesh: what load_mesh read from it.
+        id_of_face: int [T], instance id of every triangle, 0 for none.
+        graph: categories of the ids.
+        folder: where to write.
+        up: which axis of a .glb is up, "y" or "z".
+
+    Returns:
+        (file to open, id that stands for "none" in its pictures, 0 where there are no ids at all).
+
+    Source: ids travel as a semantic mesh in HM3D's style (one vertex colour for each instance, and a text file that
+    names the colours), the way whose pictures were compared pixel by pixel. A per-vertex `_OBJECT_ID` works too, but
+    only as uint32 and without categories.
+    """
+    target = folder / "scene.glb"
+    if scene.suffix.lower() == ".glb":
+        _link(scene, target)
+    else:
+        target.write_bytes(glb_of(mesh))
+        up = "y"
+    config = {
+        "render_asset": target.name,
+        "origin": [0, 0, 0],
+        "units_to_meters": 1.0,
+        "force_flat_shading": True,
+    }
+    config["up"], config["front"] = _AXES[up]
+    none_id = 0
+    if id_of_face.any():
+        none_id = int(id_of_face.max()) + 1
+        ids = np.where(id_of_face == 0, none_id, id_of_face)
+        config |= {"semantic_asset": "scene.semantic.glb", "semantic_descriptor_filename": "scene.semantic.txt"}
+        categories = {item.instance_id: item.category for item in graph.objects}
+        colors = instance_colors(len(np.unique(ids)))
+        (folder / "scene.semantic.glb").write_bytes(semantic_glb(mesh, ids, colors, up))
+        (folder / "scene.semantic.txt").write_text(_descriptor(np.unique(ids), colors, categories), encoding="utf-8")
+    (folder / "scene.stage_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    return target, none_id
+
+
+def instance_colors(count: int) -> np.ndarray:
+    """Distinct colours uint8 [count, 3], linear as in glTF files, whose sRGB values are distinct too.
+
+    Raises:
+        ValueError: there are not that many.
+    """
+    exact = _srgb(np.arange(256))
+    sure = np.flatnonzero(np.abs(exact - np.round(exact)) <= _ROUNDING_MARGIN)
+    _, first = np.unique(np.round(exact[sure]), return_index=True)
+    levels = sure[first].astype(np.uint8)
+    if count >= len(levels) ** 3:
+        raise ValueError(f"at most {len(levels) ** 3 - 1} instances have a colour of their own, got {count}")
+    number = np.arange(1, count + 1)  # 0 is black, which Habitat shows where there is nothing
+    digits = [number // len(levels) ** power % len(levels) for power in range(3)]
+    return levels[np.stack(digits, axis=1)]
+
+
+def semantic_glb(mesh: Mesh, ids: np.ndarray, colors: np.ndarray, up: str) -> bytes:
+    """The mesh with a vertex colour for each instance.
+
+    Args:
+        mesh: the triangles, world axes.
+        ids: int [T], one for every triangle.
+        colors: uint8 [I, 3] of the ids in rising order.
+        up: "y" or "z", the axes to write.
+    """
+    _, instance = np.unique(ids, return_inverse=True)
+    # Semantic meshes have no materials and Habitat leaves out backs: what has two sides gets both.
+    double = np.array([material.double_sided for material in mesh.materials])[mesh.material_of_face]
+    faces = np.concatenate([mesh.faces, mesh.faces[double][:, ::-1]]).astype(np.int64)
+    instance = np.concatenate([instance, instance[double]])
+    # Vertices two instances share are split.
+    key, corner = np.unique(instance[:, None] * len(mesh.vertices_m) + faces, return_inverse=True)
+    owner, vertex = np.divmod(key, len(mesh.vertices_m))
+    rgba = np.column_stack([colors[owner], np.full(len(owner), 255, np.uint8)])
+    part = trimesh.Trimesh(
+        _in_file_axes(mesh.vertices_m[vertex], up), corner.reshape(-1, 3), vertex_colors=rgba, process=False
+    )
+    return trimesh.Scene(part).export(file_type="glb")
+
+
+def glb_of(mesh: Mesh) -> bytes:
+    """The mesh with its colours and textures as a .glb file, Y up."""
+    scene = trimesh.Scene()
+    for number, material in enumerate(mesh.materials):
+        faces = mesh.faces[mesh.material_of_face == number]
+        used, corner = np.unique(faces, return_inverse=True)
+        image = None if material.texture is None else Image.fromarray(material.texture)
+        look = trimesh.visual.material.PBRMaterial(
+            baseColorFactor=np.round(np.array(material.factor) * 255).astype(np.uint8),
+            baseColorTexture=image,
+            doubleSided=material.double_sided,
+            alphaMode="MASK" if material.alpha_cutoff else "OPAQUE",
+            alphaCutoff=material.alpha_cutoff or None,
+        )
+        visual = trimesh.visual.TextureVisuals(uv=mesh.uv[used], material=look)
+        if (mesh.colors[used] != 255).any():
+            visual.vertex_attributes["color"] = mesh.colors[used]
+        part = trimesh.Trimesh(
+            _in_file_axes(mesh.vertices_m[used], "y"), corner.reshape(-1, 3), visual=visual, process=False
+        )
+        scene.add_geometry(part, node_name=f"part_{number}", geom_name=f"part_{number}")
+    return scene.export(file_type="glb")
+
+
+def _in_file_axes(points_W: np.ndarray, up: str) -> np.ndarray:
+    return points_W @ R_Z_UP_FROM_Y_UP if up == "y" else points_W
+
+
+def _descriptor(ids: np.ndarray, colors: np.ndarray, categories: dict[int, str]) -> str:
+    """HM3D's text file: id, colour in sRGB, category and region of every instance."""
+    srgb = np.round(_srgb(colors)).astype(int)
+    lines = ["HM3D Semantic Annotations"]
+    for number, (red, green, blue) in zip(ids.tolist(), srgb.tolist(), strict=True):
+        name = " ".join(categories.get(number, "other").replace('"', "'").split())
+        lines.append(f'{number},{red:02X}{green:02X}{blue:02X},"{name}",0')
+    return "\n".join(lines) + "\n"
+
+
+def _srgb(levels: np.ndarray) -> np.ndarray:
+    """Linear levels 0..255 as sRGB levels, not rounded."""
+    linear = np.asarray(levels, np.float64) / 255
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:  # no symbolic links here
+        shutil.copyfile(source, target)
