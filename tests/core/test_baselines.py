@@ -43,9 +43,8 @@ def test_blind_finds_what_the_text_gives_away():
     """The sofa is always right, wherever it stands; a table is always 120 cm long, a bed 200 cm."""
     rng, questions = np.random.default_rng(0), []
     for scene in range(40):
-        options = tuple(
-            f"{letter}. {name}" for letter, name in zip("ABCD", rng.permutation(["chair", "sofa", "tv", "door"]))
-        )
+        names = rng.permutation(["chair", "sofa", "tv", "door"])
+        options = tuple(f"{letter}. {name}" for letter, name in zip("ABCD", names, strict=True))
         right = next(option[0] for option in options if "sofa" in option)
         questions.append(choice(right, scene, options))
         name = ("table", "bed")[scene % 2]
