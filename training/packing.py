@@ -1,0 +1,216 @@
+"""Several conversations about one video as one sequence that holds the video once. Loads no data, updates no weights.
+
+The sequence is the part all conversations begin with, the visual tokens in it, and then the rest of each conversation,
+which sees that beginning and itself. Positions are those each conversation has alone, so loss and gradients are those
+of the conversations one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+
+from vlm3r_core.config import check_choice
+from vlm3r_core.labels import IGNORED
+from vlm3r_core.model.language import LanguageModel
+from vlm3r_core.model.vlm3r import VLM3R
+from vlm3r_core.prompt import IMAGE_TOKEN_ID
+
+# Mean over conversations of each one's mean over its tokens, or mean over all tokens.
+REDUCTIONS = ("conversation", "token")
+# How attention skips what must not be seen: masked in one call, or prefix and rest in two calls.
+ATTENTIONS = ("mask", "split")
+_SPLIT_NAME = "vlm3r_packed_split"
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Conversations of one video as one sequence of L places, visual tokens included.
+
+    Args:
+        ids: token ids with IMAGE_TOKEN_ID where the visual tokens belong.
+        prefix: how many places at the beginning all conversations share.
+        positions: int64 [L], each place's position in its own conversation.
+        segment: int64 [L], number of the conversation, -1 in the prefix.
+        sources: int64 [N], the place from which each learned token is predicted; a place may predict several.
+        targets: int64 [N], the learned tokens.
+        conversation: int64 [N], whose they are.
+        count: number of conversations.
+    """
+
+    ids: tuple[int, ...]
+    prefix: int
+    positions: Tensor
+    segment: Tensor
+    sources: Tensor
+    targets: Tensor
+    conversation: Tensor
+    count: int
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def may_see(self, device: torch.device | str = "cpu") -> Tensor:
+        """Which place attends to which: bool [L, L], rows look at columns."""
+        segment = self.segment.to(device)
+        places = torch.arange(len(segment), device=device)
+        same = segment[:, None] == segment[None, :]
+        return (places[:, None] >= places[None, :]) & (same | (segment[None, :] < 0))
+
+    def weights(self, reduction: str = "conversation") -> Tensor:
+        """What each learned token counts, float64 [N], summing to 1.
+
+        Raises:
+            ValueError: unknown reduction, or a conversation with nothing to learn.
+        """
+        check_choice("reduction", reduction, REDUCTIONS)
+        learned = torch.bincount(self.conversation, minlength=self.count)
+        if not learned.all():
+            raise ValueError(
+                f"conversation {int((learned == 0).nonzero()[0])} of the pack has no token to learn; it needs an answer"
+            )
+        if reduction == "token":
+            return torch.full((len(self.targets),), 1 / len(self.targets), dtype=torch.float64)
+        return 1 / (self.count * learned[self.conversation].double())
+
+
+def pack(conversations: Sequence[tuple[Sequence[int], Sequence[int]]], visual_length: int) -> Pack:
+    """Puts conversations about one video behind one another.
+
+    Args:
+        conversations: (ids, labels) of each, as labels.conversation_ids makes them, each with the video once.
+        visual_length: how many visual tokens the video has.
+
+    Raises:
+        ValueError: none, one without or with several videos, or beginnings that differ before the video.
+    """
+    if not conversations:
+        raise ValueError("a pack needs at least one conversation, got none")
+    for number, (ids, _) in enumerate(conversations):
+        if list(ids).count(IMAGE_TOKEN_ID) != 1:
+            raise ValueError(f"conversation {number} must hold the video once; pack only questions about one video")
+    shared = _shared_length([list(zip(ids, labels, strict=True)) for ids, labels in conversations])
+    first_ids = conversations[0][0]
+    if IMAGE_TOKEN_ID not in first_ids[:shared]:
+        raise ValueError("these conversations differ before the video; pack those with the same beginning")
+    prefix = shared - 1 + visual_length
+    ids, positions, segment = list(first_ids[:shared]), [*range(prefix)], [-1] * prefix
+    sources, targets, owners = [], [], []
+    for number, (own_ids, own_labels) in enumerate(conversations):
+        rest = list(own_ids[shared:])
+        # place of the conversation's token i in the pack, for the tokens behind the video
+        start = len(positions)
+        place_of = _places(own_ids, shared, visual_length, start)
+        for index in range(1, len(own_ids)):
+            if own_labels[index] != IGNORED:
+                sources.append(place_of[index] - 1 if index != shared else prefix - 1)
+                targets.append(own_labels[index])
+                owners.append(number)
+        ids += rest
+        positions += range(prefix, prefix + len(rest))
+        segment += [number] * len(rest)
+    return Pack(
+        ids=tuple(ids),
+        prefix=prefix,
+        positions=torch.tensor(positions),
+        segment=torch.tensor(segment),
+        sources=torch.tensor(sources, dtype=torch.long),
+        targets=torch.tensor(targets, dtype=torch.long),
+        conversation=torch.tensor(owners, dtype=torch.long),
+        count=len(conversations),
+    )
+
+
+def packed_loss(
+    model: VLM3R, pack: Pack, visual: Tensor, *, reduction: str = "conversation", attention: str = "mask"
+) -> Tensor:
+    """The loss of all conversations of a pack, as if each had been read alone.
+
+    Args:
+        model: in training or evaluation mode.
+        pack: as `pack` makes it, with as many visual tokens as `visual` has.
+        visual: visual tokens [V, D].
+        reduction: one of REDUCTIONS.
+        attention: one of ATTENTIONS; the same numbers, another cost.
+
+    Returns:
+        A scalar, float32 or wider.
+    """
+    embeddings = model.embed_prompt(pack.ids, [visual])
+    if len(embeddings) != len(pack):
+        raise ValueError(
+            f"the pack was made for {len(pack) - len(pack.ids) + 1} visual tokens, {len(visual)} came; pack again"
+        )
+    hidden = packed_hidden(model.language, embeddings, pack, attention)
+    device = hidden.device
+    logits = model.language.qwen.lm_head(hidden[pack.sources.to(device)])
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    losses = F.cross_entropy(logits, pack.targets.to(device), reduction="none")
+    return losses @ pack.weights(reduction).to(device, losses.dtype)
+
+
+def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, attention: str = "mask") -> Tensor:
+    """Last hidden states [L, D] of a pack's embeddings [L, D]."""
+    check_choice("attention", attention, ATTENTIONS)
+    decoder, may_see = language.qwen.model, pack.may_see(embeddings.device)
+    if attention == "split":
+        may_see = may_see[pack.prefix :]
+    bias = torch.zeros(may_see.shape, dtype=embeddings.dtype, device=embeddings.device)
+    bias.masked_fill_(~may_see, torch.finfo(embeddings.dtype).min)
+    before = decoder.config._attn_implementation
+    if attention == "split":
+        decoder.config._attn_implementation = _SPLIT_NAME
+    try:
+        output = decoder(
+            inputs_embeds=embeddings[None],
+            attention_mask={"full_attention": bias[None, None]},
+            position_ids=pack.positions.to(embeddings.device)[None],
+            use_cache=False,
+        )
+    finally:
+        decoder.config._attn_implementation = before
+    return output.last_hidden_state[0]
+
+
+def _split_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **kwargs
+) -> tuple[Tensor, None]:
+    """The prefix causally by itself, then the rest over everything: what is masked as a block is never computed."""
+    rest = attention_mask.shape[-2]
+    prefix, scale = query.shape[-2] - rest, kwargs.get("scaling")
+    options = {"scale": scale, "enable_gqa": query.shape[1] != key.shape[1]}
+    seen = [
+        F.scaled_dot_product_attention(
+            query[:, :, :prefix], key[:, :, :prefix], value[:, :, :prefix], is_causal=True, **options
+        ),
+        F.scaled_dot_product_attention(query[:, :, prefix:], key, value, attn_mask=attention_mask, **options),
+    ]
+    return torch.cat(seen, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(_SPLIT_NAME, _split_attention)
+
+
+def _shared_length(conversations: Sequence[Sequence[tuple[int, int]]]) -> int:
+    """How many tokens all begin with; each keeps one of its own at least."""
+    longest = min(len(tokens) for tokens in conversations) - 1
+    for length in range(longest):
+        if len({tokens[length] for tokens in conversations}) > 1:
+            return length
+    return longest
+
+
+def _places(ids: Sequence[int], shared: int, visual_length: int, start: int) -> np.ndarray:
+    """Place in the pack of each token of a conversation; of the video its last visual token's."""
+    length = len(ids)
+    places = np.arange(length)
+    video = list(ids).index(IMAGE_TOKEN_ID)
+    places[video:shared] += visual_length - 1
+    places[shared:] = start + np.arange(length - shared)
+    return places
