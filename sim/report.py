@@ -148,7 +148,7 @@ def _page(runs: list[RunData], cards: list[dict], backgrounds: list[dict], notes
         labels=[run.label for run in runs],
         rows=rows,
         columns=table_columns(),
-        spans=any(cell["span"] for row in rows for cell in row["cells"]),
+        spans=any(cell["small"] for row in rows for cell in row["cells"]),
         notes=[*_run_notes(runs), *notes],
         plots=make_plots(runs),
         cards=cards,

@@ -40,7 +40,7 @@ def _success_by_scene(runs: Sequence[RunData]) -> dict | None:
         values.append([float(np.mean(flags)) if flags else 0.0 for flags in done])
         tips.append([f"{sum(flags)} of {len(flags)}" for flags in done])
     names = [scene if len(scene) <= _LABEL_CHARS else scene[: _LABEL_CHARS - 1] + "…" for scene in scenes]
-    return _bars("Success by scene", "scene", "episodes stopped within 1 m, %", names, values, tips, top=1.0)
+    return _bars("Success by scene", "scene", "stopped within 1 m, %", names, values, tips, top=1.0)
 
 
 def _histogram(runs: Sequence[RunData], field: str, title: str, x_label: str, edges: np.ndarray | None) -> dict | None:

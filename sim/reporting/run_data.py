@@ -80,6 +80,9 @@ def read_run(folder: Path, label: str = "") -> RunData:
     undone = len(set(limits) - done)
     if undone:
         notes.append(f"unfinished: {undone} of {len(limits)} episodes have no result yet; run the same command again")
+    errors = sum(bool(entry.get("error")) for entry in episodes)
+    if errors:
+        notes.append(f"{errors} episodes ended in an error and count as failures")
     if not episodes:
         notes.append("no episode has a result yet")
     if episodes and not (folder / PICTURES).is_dir():

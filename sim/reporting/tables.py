@@ -25,6 +25,11 @@ def percent(value: object) -> str:
     return number(100 * value, 1, "%") if isinstance(value, (int, float)) else NOTHING
 
 
+def count(value: object) -> str:
+    """A whole number as text."""
+    return number(value, 0)
+
+
 # Columns of the table of runs: title, key in the summary, how its number is written, what it means.
 _COLUMNS = (
     ("SR 1 m", "success_1m", percent, "share of episodes stopped within 1 m of the goal"),
@@ -36,7 +41,7 @@ _COLUMNS = (
     ("path, m", "path_m", number, "metres walked, mean of an episode"),
     ("collisions", "collisions", number, "mean of an episode"),
     ("answers", "answer_accuracy", percent, "mean score of the answers"),
-    ("unseen", "answers_before_seen", number, "answers given before the thing asked for was seen"),
+    ("unseen", "answers_before_seen", count, "answers given before the thing asked for was seen"),
 )
 
 
@@ -50,16 +55,18 @@ def run_row(run: RunData) -> dict:
     cells = []
     for _, key, write, _ in _COLUMNS:
         value, interval = _figure(run.results["summary"], key)
-        span = "" if interval is None else " to ".join(_end(end, write) for end in interval)
-        cells.append({"value": write(value), "span": span})
+        small = [] if interval is None else [" to ".join(_end(end, write) for end in interval)]
+        if key == "answer_accuracy":
+            small += _by_kind(run.results["summary"])
+        cells.append({"value": write(value), "small": small})
     planned = len(run.limits)
-    count = len(run.episodes)
+    done = len(run.episodes)
     return {
         "label": run.label,
         "folder": run.folder.resolve().name,
         "task": run.results["task"],
         "seed": run.results.get("seed", NOTHING),
-        "episodes": f"{count} of {planned}" if planned > count else str(count),
+        "episodes": f"{done} of {planned}" if planned > done else str(done),
         "cells": cells,
         "latency": latency_text([ms for entry in run.timings.values() for ms in entry["latency_ms"]]),
     }
@@ -72,6 +79,14 @@ def latency_text(latencies_ms: Sequence[float | None]) -> str:
         return NOTHING
     middle, late = np.percentile(known, [50, 99])
     return f"{middle:.4g} / {late:.4g}"
+
+
+def _by_kind(summary: dict) -> list[str]:
+    """Mean score of each kind of question, where there are several."""
+    kinds = summary.get("answers")
+    if not isinstance(kinds, Mapping) or len(kinds) < 2:
+        return []
+    return [f"{kind} {percent(_figure(kinds, kind)[0])}" for kind in sorted(kinds)]
 
 
 def _end(value: object, write: Callable[[object], str]) -> str:

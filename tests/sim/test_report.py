@@ -160,6 +160,7 @@ def master(env, tmp_path_factory):
     keys = ("success_1m", "success_3m", "oracle_success", "spl", "ne_m", "ndtw", "path_m", "collisions")
     summary = {key: mean_with_interval([entry[key] for entry in done]) for key in keys}
     summary |= {"answer_accuracy": {"mean": 0.75, "low": 0.5, "high": 1.0, "count": 6}, "answers_before_seen": 2}
+    summary["answers"] = {"distance": {"mean": 0.5, "low": 0.5, "high": 0.5}, "direction": {"mean": 1.0}}
     head = {"task": "find", "seed": 7, "settings": {"max_steps": MAX_STEPS}}
     write(folder / "results.json", head | {"agent": "oracle", "summary": summary, "episodes": done})
     write(folder / "episodes.json", head | {"episodes": [episode_to_json(trial) for trial in trials]})
@@ -216,7 +217,7 @@ def test_every_anchor_leads_somewhere(page):
 def test_the_summary_has_the_figures_and_their_intervals(page):
     row = re.search(r"oracle find 3 (.*?) SR 1 m", page.text).group(1)
     assert row.startswith("33.3 % 0 to 100 66.7 % 0 to 100 33.3 %")
-    assert "75.0 % 50 to 100 2.00 185 / 250" in row
+    assert "75.0 % 50 to 100 direction 100.0 % distance 50.0 % 2 185 / 250" in row
 
 
 def test_filters_count_the_outcomes(page):
@@ -370,6 +371,13 @@ def test_values_without_an_end_are_written(run):
     page = Page(write_report(run))
     assert "where no way leads to the goal" in page.text
     assert "nan" not in page.text.lower()
+
+
+def test_errors_are_told(run):
+    edit_episode(run, error="TimeoutError: no <reply>", ne_m=None, reference=[], success_1m=False, success_3m=False)
+    page = Page(write_report(run))
+    assert "1 episodes ended in an error and count as failures" in page.text
+    assert "Error: TimeoutError: no <reply>" in page.text
 
 
 # ---- several runs
