@@ -78,7 +78,7 @@ def latency_text(latencies_ms: Sequence[float | None]) -> str:
     if not known:
         return NOTHING
     middle, late = np.percentile(known, [50, 99])
-    return f"{middle:.4g} / {late:.4g}"
+    return " / ".join(f"{value:.1f}" if value < 100 else f"{value:.0f}" for value in (middle, late))
 
 
 def _by_kind(summary: dict) -> list[str]:
@@ -86,12 +86,12 @@ def _by_kind(summary: dict) -> list[str]:
     kinds = summary.get("answers")
     if not isinstance(kinds, Mapping) or len(kinds) < 2:
         return []
-    return [f"{kind} {percent(_figure(kinds, kind)[0])}" for kind in sorted(kinds)]
+    return [f"{kind} {_end(_figure(kinds, kind)[0], percent)}" for kind in sorted(kinds)]
 
 
 def _end(value: object, write: Callable[[object], str]) -> str:
     """An end of an interval, as short as it can be."""
-    return number(100 * value, 0) if write is percent else write(value)
+    return number(100 * value, 0) if write is percent and isinstance(value, (int, float)) else write(value)
 
 
 def _figure(summary: dict, key: str) -> tuple[object, Sequence[float] | None]:
@@ -134,15 +134,18 @@ def reason(episode: dict, max_steps: int | None) -> str:
 
 
 def question_rows(episode: dict, latencies_ms: Sequence[float | None]) -> list[dict]:
-    """An episode's questions as text."""
-    rows = []
+    """An episode's questions as text; one that was asked before is told by its number."""
+    rows, first = [], {}
     for place, item in enumerate(episode["questions"]):
         latency = latencies_ms[place] if place < len(latencies_ms) else None
+        asked = text(item.get("asked"))
+        before = first.setdefault(asked, place + 1)
         options = item.get("options") or []
         rows.append(
             {
-                "asked": text(item.get("asked")),
-                "options": [text(option) for option in options] if isinstance(options, list) else [text(options)],
+                "number": place + 1,
+                "asked": asked if before == place + 1 else f"as question {before}",
+                "options": " / ".join(map(text, options)) if isinstance(options, list) else text(options),
                 "answer": text(item.get("answer")),
                 "truth": text(item.get("truth")),
                 "score": number(item.get("score")),

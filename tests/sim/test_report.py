@@ -217,7 +217,7 @@ def test_every_anchor_leads_somewhere(page):
 def test_the_summary_has_the_figures_and_their_intervals(page):
     row = re.search(r"oracle find 3 (.*?) SR 1 m", page.text).group(1)
     assert row.startswith("33.3 % 0 to 100 66.7 % 0 to 100 33.3 %")
-    assert "75.0 % 50 to 100 direction 100.0 % distance 50.0 % 2 185 / 250" in row
+    assert "75.0 % 50 to 100 direction 100 distance 50 2 185 / 250" in row
 
 
 def test_filters_count_the_outcomes(page):
@@ -277,10 +277,15 @@ def test_film_strips_show_the_pictures(page, master):
 
 
 def test_questions_are_listed(page):
-    assert "How far is the table? 2 m 2.7 0.50 yes 120" in page.text
-    assert "On which side is it? left right left left 1.00 yes 250" in page.text
+    assert "1 How far is the table? 2 m 2.7 0.50 yes 120" in page.text
+    assert "2 On which side is it? left / right left left 1.00 yes 250" in page.text
     assert len(page.all("tr", "early")) == 2
     assert "confidence" not in page.text
+
+
+def test_a_question_asked_again_is_told_by_its_number(run):
+    edit(run, lambda results: results["episodes"][0]["questions"].append(results["episodes"][0]["questions"][1]))
+    assert "3 as question 2 left / right left left 1.00 yes -" in Page(write_report(run)).text
 
 
 def test_same_files_give_the_same_bytes_and_nothing_is_left(run):
@@ -550,6 +555,7 @@ def test_numbers_as_text():
     assert [number(v) for v in (1.005, None, "x", True, math.nan)] == ["1.00", "-", "-", "-", "-"]
     assert number(math.inf, 2, "m") == "∞ m"
     assert latency_text([100.0, None, 300.0, math.nan]) == "200 / 298"
+    assert latency_text([4.0, 6.0]) == "5.0 / 6.0"
     assert latency_text([]) == "-"
 
 
