@@ -1,0 +1,202 @@
+"""Agents of a trial: each takes a Trial and then gives an action for every TimeStep. They open no world.
+
+oracle: answers its own questions truthfully (sim/loop/oracle.py); engine: asks the model, in process; ros: asks the
+node over its services. These three differ in who answers only: the controller that drives them is the same
+(sim/loop/controller.py). random and forward ask nothing; they are the floor under the others' numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from sim.env import Action, Move, TimeStep
+from sim.loop.controller import Controller, ControllerSettings, Motion
+from sim.loop.oracle import Oracle
+from sim.loop.queries import Asker, Query, Reply
+from sim.loop.trial import Trial
+from vlm3r_core.config import StreamConfig, check_choice, check_settings, setting
+from vlm3r_core.types import Answer, Frame, Route
+
+AGENTS = ("oracle", "random", "forward", "engine", "ros")
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Who acts, and how."""
+
+    agent: str = setting("oracle", "who acts", choices=AGENTS)
+    model: str = setting("tiny-random", "model spec of the engine")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N, of the engine")
+    node: str = setting("/vlm3r/spatial_qa", "full name of the node that the ros agent asks")
+    look_every: int = setting(
+        4, "actions between frames while driving; before questions there is always one", span=(1, 1000)
+    )
+    stop_share: float = setting(0.02, "share of STOP among the random agent's actions", span=(0.0, 1.0))
+    controller: ControllerSettings = field(default_factory=ControllerSettings)
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+class Agent(Protocol):
+    """Someone who acts."""
+
+    def reset(self, trial: Trial) -> None:
+        """Begins an episode; may watch the walk and ask."""
+
+    def act(self, now: TimeStep) -> Action:
+        """What to do next."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
+
+
+def make_agent(settings: AgentSettings) -> Agent:
+    """The agent that settings name.
+
+    Raises:
+        ValueError: a setting is wrong, or the model spec is unknown.
+        FileNotFoundError: a model's file is missing.
+        ImportError: the ros agent needs rclpy and this project's messages.
+    """
+    check_choice("agent", settings.agent, AGENTS)
+    if settings.agent == "random":
+        return RandomAgent(settings.stop_share)
+    if settings.agent == "forward":
+        return ForwardAgent()
+    if settings.agent == "oracle":
+        return AskingAgent(Oracle, settings)
+    if settings.agent == "engine":
+        return AskingAgent(_engine_asker(settings), settings)
+    client = _ros_client(settings)
+    return AskingAgent(lambda trial: ModelAsker(client), settings, client.close)
+
+
+class RandomAgent:
+    """Goes ahead or turns either way with equal chance, and stops now and then."""
+
+    def __init__(self, stop_share: float):
+        self._stop_share = stop_share
+
+    def reset(self, trial: Trial) -> None:
+        """Seeds the draws by the episode."""
+        self._rng = np.random.default_rng((trial.episode.seed, 2))
+
+    def act(self, now: TimeStep) -> Action:
+        """A draw."""
+        if self._rng.random() < self._stop_share:
+            return Move.STOP
+        return (Move.FORWARD, Move.TURN_LEFT, Move.TURN_RIGHT)[self._rng.integers(3)]
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class ForwardAgent:
+    """Goes ahead until it bumps into something, and stops."""
+
+    def reset(self, trial: Trial) -> None:
+        """Needs nothing."""
+
+    def act(self, now: TimeStep) -> Action:
+        """FORWARD until a collision."""
+        return Move.STOP if now.collided else Move.FORWARD
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+class AskingAgent:
+    """Watches, asks, and lets the controller drive by the answers.
+
+    Args:
+        asker_of: who answers in a trial.
+        settings: of the controller, and how often to look.
+        close: gives back what the askers share.
+    """
+
+    def __init__(
+        self, asker_of: Callable[[Trial], Asker], settings: AgentSettings, close: Callable[[], None] = lambda: None
+    ):
+        self._asker_of, self._settings, self._close = asker_of, settings, close
+        self._motion: Motion | None = None
+
+    def reset(self, trial: Trial) -> None:
+        """Watches the walk; the first questions come with the first action."""
+        self._trial, self._asker, self._motion = trial, self._asker_of(trial), None
+        for frame in trial.watch():
+            self._asker.push(frame)
+
+    def act(self, now: TimeStep) -> Action:
+        """The controller's next action, STOP after its last."""
+        try:
+            if self._motion is None:
+                self._motion = Controller(self._trial, self._asker, self._settings.controller).motion()
+                return next(self._motion)
+            if self._asker.sees and now.steps % self._settings.look_every == 0:
+                self._asker.push(self._trial.look())
+            return self._motion.send(now)
+        except StopIteration:
+            return Move.STOP
+
+    def close(self) -> None:
+        """Gives back what the askers share."""
+        self._close()
+
+
+class Model(Protocol):
+    """What StreamEngine and the client of the node's services have in common."""
+
+    def reset(self) -> None:
+        """Forgets everything seen."""
+
+    def push(self, frame: Frame) -> object:
+        """Takes the next frame."""
+
+    def ask(self, question: str, options: tuple[str, ...] = (), answer_type: str = "auto") -> Answer:
+        """Answers a question."""
+
+    def plan_route(self, start: str = "", facing: str = "", goal: str = "", via: tuple[str, ...] = ()) -> Route:
+        """Says which way to turn along a route."""
+
+
+class ModelAsker:
+    """An Asker that puts questions to a model; it starts with nothing seen."""
+
+    sees = True
+
+    def __init__(self, model: Model):
+        self._model, self._stamp_ns = model, -1
+        model.reset()
+
+    def push(self, frame: Frame) -> None:
+        """Shows a frame; the same moment is shown once."""
+        if frame.stamp_ns != self._stamp_ns:
+            self._model.push(frame)
+            self._stamp_ns = frame.stamp_ns
+
+    def answer(self, query: Query) -> Reply:
+        """The model's words; it adds nothing to them."""
+        return Reply(self._model.ask(query.text, query.options, query.answer_type))
+
+    def route(self, query: Query) -> Route:
+        """The model's route."""
+        start, facing, goal, *via = query.way
+        return self._model.plan_route(start, facing, goal, tuple(via))
+
+
+def _engine_asker(settings: AgentSettings) -> Callable[[Trial], ModelAsker]:
+    from vlm3r_core import StreamEngine, load  # the agents that ask no model need no torch
+
+    engine = StreamEngine(load(settings.model, device=settings.device), StreamConfig())
+    return lambda trial: ModelAsker(engine)
+
+
+def _ros_client(settings: AgentSettings):
+    from sim.ros_bridge import NodeClient  # only there ROS is imported
+
+    return NodeClient(settings.node)

@@ -1,0 +1,81 @@
+"""The oracle: answers the same questions from the scene graph and the shortest path. It moves nothing itself.
+
+Its words are the truth about what was asked: the true turns, the quarter the object lies in, its distance. To these it
+adds what words cannot carry: a route whose steps have the exact angles and distances of the tight shortest way, and,
+where the question is after a thing, the exact direction and distance to the next waypoint of the shortest way there.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from sim.loop.queries import Query, Reply, bearing_to, direction_of
+from sim.loop.trial import Trial
+from vlm3r_core.answer import CHOICE_CONFIDENCE, DECODED_CONFIDENCE, ROUTE_CONFIDENCE
+from vlm3r_core.types import Answer, Frame, Route, RouteAlternative, RouteStep, RouteStepKind
+
+# A waypoint this near is passed; sideways slips of a drive leave about as much.
+_ARRIVED_M = 0.05
+# Turns from here on are called turning back.
+_BACK_RAD = np.radians(135.0)
+
+
+class Oracle:
+    """An Asker that knows the truth of a trial."""
+
+    sees = False
+
+    def __init__(self, trial: Trial):
+        self._trial = trial
+
+    def push(self, frame: Frame) -> None:
+        """Takes no frame: it knows."""
+
+    def answer(self, query: Query) -> Reply:
+        """The true direction or distance, with the way there."""
+        trial, target = self._trial, self._trial.the(query.things[0])
+        ahead = self._waypoint()
+        if query.kind == "direction":
+            text = direction_of(trial.now, target.box)
+            said = Answer(text, "choice", query.options.index(text), **_sure(CHOICE_CONFIDENCE))
+            return Reply(said, bearing_rad=0.0 if ahead is None else bearing_to(trial.now, ahead))
+        value = trial.distance_to(target)
+        said = Answer(f"{value:.1f}", "number", value=value, unit="m", **_sure(DECODED_CONFIDENCE))
+        walk_m = 0.0 if ahead is None else float(np.linalg.norm(ahead - trial.now.position_m))
+        return Reply(said, walk_m=walk_m)
+
+    def route(self, query: Query) -> Route:
+        """The shortest way to the end of the episode's route, as steps from where the robot stands."""
+        points = self._trial.goal.way(self._trial.now.position_m).points
+        steps, yaw = [], self._trial.now.yaw_rad
+        for before, after in pairwise(points):
+            dx, dy = (after - before)[:2]
+            angle = float((np.arctan2(dy, dx) - yaw + np.pi) % (2 * np.pi) - np.pi)
+            yaw += angle
+            steps.append(RouteStep(_turn_kind(angle), angle_rad=angle, confidence=1.0))
+            steps.append(
+                RouteStep(RouteStepKind.FORWARD, query.way[2], distance_m=float(np.hypot(dx, dy)), confidence=1.0)
+            )
+        steps.append(RouteStep(RouteStepKind.STOP, confidence=1.0))
+        turns = self._trial.episode.turns
+        return Route(
+            tuple(steps), turns, 1.0, (RouteAlternative(turns, 1.0),), confidence_meaning=ROUTE_CONFIDENCE, trained=True
+        )
+
+    def _waypoint(self) -> np.ndarray | None:
+        """The next waypoint [3] of the shortest way to the goal, None at its end."""
+        here = self._trial.now.position_m
+        points = self._trial.goal.way(here).points
+        return next((point for point in points if np.linalg.norm((point - here)[:2]) > _ARRIVED_M), None)
+
+
+def _turn_kind(angle_rad: float) -> RouteStepKind:
+    if abs(angle_rad) >= _BACK_RAD:
+        return RouteStepKind.TURN_BACK
+    return RouteStepKind.TURN_LEFT if angle_rad >= 0 else RouteStepKind.TURN_RIGHT
+
+
+def _sure(meaning: str) -> dict:
+    return {"confidence": 1.0, "confidence_meaning": meaning, "trained": True}

@@ -1,0 +1,162 @@
+"""One running episode: the pictures an agent gets, the questions it asks, and what is true. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.env import Env, Observation, TimeStep
+from sim.episode import Episode
+from sim.loop.goal import Goal
+from sim.loop.queries import Asker, Query, Reply, direction_of, direction_query, distance_query, route_query
+from vlm3r_core.config import check_settings, setting
+from vlm3r_core.scene.graph import SceneObject
+from vlm3r_core.scene.scoring import mean_relative_accuracy
+from vlm3r_core.types import Frame, Route
+
+_START_NS = 1_000_000_000
+# The benchmarks round distances to this; a truth of 0 could not be scored.
+_TRUTH_STEP_M = 0.1
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """What counts in every trial, whoever acts."""
+
+    watch_interval_s: float = setting(1.0, "time between frames of the walk watched", span=(0.01, 60.0))
+    seen_share: float = setting(0.001, "share of a picture an object fills to count as seen", span=(0.0, 1.0))
+    pictures: int = setting(12, "pictures kept of a trial", span=(0, 12))
+
+    def __post_init__(self):
+        check_settings(self)
+
+
+class Trial:
+    """An episode under way.
+
+    Args:
+        env: its world, reset to the episode.
+        episode: what it is about.
+        goal: where it must end.
+        now: the start.
+        settings: see there.
+
+    `env` and `goal` are the truth: an agent other than the oracle uses watch(), look() and the questions only.
+    """
+
+    def __init__(self, env: Env, episode: Episode, goal: Goal, now: TimeStep, settings: TrialSettings):
+        self.env, self.episode, self.goal, self.now, self.settings = env, episode, goal, now, settings
+        self.asked: list[dict] = []
+        self.latencies_ms: list[float] = []
+        self.seen: set[int] = set()
+        self._rng = np.random.default_rng((episode.seed, 1))
+        self._interval_ns = round(settings.watch_interval_s * 1e9)
+
+    # ---- pictures
+
+    def watch(self) -> Iterator[Frame]:
+        """The frames of the walk watched beforehand, stamps from one second on."""
+        for index, T_WC in enumerate(self.episode.T_WC_watch):
+            yield self._shown(self.env.view(T_WC, _START_NS + index * self._interval_ns))
+
+    def look(self) -> Frame:
+        """What the robot sees now; stamps go on where the walk ended."""
+        picture = self.env.observe()
+        shift_ns = len(self.episode.T_WC_watch) * self._interval_ns
+        return replace(self._shown(picture), stamp_ns=picture.frame.stamp_ns + shift_ns)
+
+    def _shown(self, picture: Observation) -> Frame:
+        self.seen |= visible_ids(picture, self.settings.seen_share)
+        return picture.frame
+
+    # ---- questions: worded, put to someone, timed and scored
+
+    def ask_route(self, asker: Asker) -> Route:
+        """Asks for the turns of the episode's route."""
+        start, facing, *via = self.episode.landmarks
+        query = route_query(start, facing, self.episode.goal_category, via)
+        route, before = self._timed(lambda: asker.route(query)), self._seen_all(query.things)
+        said = route.alternatives[0].text
+        self._note(query, (), said, self.episode.turns, float(said == self.episode.turns), before)
+        return route
+
+    def ask_direction(self, asker: Asker, thing: str) -> Reply:
+        """Asks on which side of the current view a thing is."""
+        query = direction_query(thing, self._rng)
+        target = self._the(thing)
+        truth = "" if target is None else direction_of(self.now, target.box)
+        before = self._seen_all((thing,))
+        reply = self._timed(lambda: asker.answer(query))
+        score = None if target is None else float(reply.answer.text == truth)
+        self._note(query, query.options, reply.answer.text, truth, score, before)
+        return reply
+
+    def ask_distance(self, asker: Asker, thing: str) -> Reply:
+        """Asks how far the nearest point of a thing is from the camera."""
+        query = distance_query(thing)
+        target = self._the(thing)
+        truth = None if target is None else self.distance_to(target)
+        before = self._seen_all((thing,))
+        reply = self._timed(lambda: asker.answer(query))
+        score = None if truth is None else mean_relative_accuracy(reply.metres, truth)
+        self._note(query, (), reply.answer.text, "" if truth is None else f"{truth:.1f}", score, before)
+        return reply
+
+    def distance_to(self, target: SceneObject) -> float:
+        """Metres from the camera to the nearest point of an object, rounded as the benchmarks do, 0.1 at least."""
+        eye = self.now.T_WC[:3, 3]
+        apart = float(np.linalg.norm(target.box.nearest_point(eye) - eye))
+        return max(_TRUTH_STEP_M, round(apart / _TRUTH_STEP_M) * _TRUTH_STEP_M)
+
+    def the(self, thing: str) -> SceneObject:
+        """The object a question is about.
+
+        Raises:
+            ValueError: the scene has none or several of that name.
+        """
+        target = self._the(thing)
+        if target is None:
+            raise ValueError(
+                f"scene {self.episode.scene!r} has {len(self._all(thing))} objects called {thing!r}, not 1"
+            )
+        return target
+
+    def _the(self, thing: str) -> SceneObject | None:
+        """The one object of a name, None where it is not one: then nothing is scored."""
+        found = self._all(thing)
+        return found[0] if len(found) == 1 else None
+
+    def _all(self, thing: str) -> tuple[SceneObject, ...]:
+        return self.env.scene_graph().objects_of(thing)
+
+    def _seen_all(self, things: tuple[str, ...]) -> bool:
+        return all(any(item.instance_id in self.seen for item in self._all(thing)) for thing in things)
+
+    def _timed(self, put):
+        started = time.perf_counter()
+        reply = put()
+        self.latencies_ms.append((time.perf_counter() - started) * 1e3)
+        return reply
+
+    def _note(self, query: Query, options, answer: str, truth: str, score: float | None, before: bool) -> None:
+        self.asked.append(
+            {
+                "asked": query.text,
+                "kind": query.kind,
+                "options": list(options),
+                "answer": answer,
+                "truth": truth,
+                "score": score,
+                "seen_before_answer": before,
+            }
+        )
+
+
+def visible_ids(picture: Observation, share: float) -> set[int]:
+    """Ids of the objects that fill at least a share of a picture."""
+    ids, counts = np.unique(picture.semantic_ids, return_counts=True)
+    least = max(1.0, share * picture.semantic_ids.size)
+    return {int(found) for found, count in zip(ids, counts, strict=True) if found > 0 and count >= least}
