@@ -256,10 +256,11 @@ def label_mesh(mesh: Mesh, annotation_path: Path | str | None, scene_id: str) ->
     """
     if annotation_path is None:
         return np.zeros(len(mesh.faces), np.int32), plain_graph(scene_id, (), 0.0, mesh)
-    if Path(annotation_path).read_text(encoding="utf-8").lstrip().startswith("{"):
+    if Path(annotation_path).read_bytes().lstrip().startswith(b"{"):
         graphs = read_metadata(annotation_path)
         if scene_id not in graphs:
-            raise ValueError(f"{annotation_path} has no scene {scene_id!r}; it has {', '.join(list(graphs)[:5])}, ...")
+            known = ", ".join(list(graphs)[:5]) or "none"
+            raise ValueError(f"{annotation_path} has no scene {scene_id!r}; it has {known}")
         return label_by_box(mesh, graphs[scene_id])
     ids, objects = label_by_name(mesh, read_annotations(annotation_path))
     return ids, plain_graph(scene_id, objects, 0.0, mesh)

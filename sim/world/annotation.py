@@ -53,7 +53,7 @@ def read_annotations(path: Path | str) -> tuple[Annotation, ...]:
     """
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(entries, list):
         raise ValueError(f"{path} must hold a list of objects, got {type(entries).__name__}")
@@ -72,11 +72,19 @@ def label_by_name(mesh: Mesh, annotations: Sequence[Annotation]) -> tuple[np.nda
     Returns:
         (instance id of every triangle int32 [T], 0 for none; the objects without STRUCTURE). An object's box is the
         smallest upright one around its triangles along its yaw; the annotated one where it has no triangles.
+
+    Raises:
+        ValueError: no part of the mesh has an annotated name.
     """
     by_name = {item.name: item for item in annotations}
     owners = [_owner(part, by_name) for part in mesh.parts]
     ids = np.array([0 if owner is None else owner.instance_id for owner in owners], np.int32)
     id_of_face = ids[mesh.part_of_face]
+    if annotations and not any(owners):
+        raise ValueError(
+            f"none of the {len(annotations)} annotated names, such as {annotations[0].name!r}, is that of a part of "
+            f"the mesh, such as {mesh.parts[0]!r}; is the annotation that of another mesh?"
+        )
     stray = [part for part, owner in zip(mesh.parts, owners, strict=True) if owner is None]
     if stray:
         _log.warning("%d of %d parts belong to no annotated object, such as %s", len(stray), len(owners), stray[0])
@@ -133,6 +141,8 @@ def _annotation(entry: object, index: int, where: str) -> Annotation:
     else:
         keys = ("aabb_min", "aabb_max")
         bounds = np.stack([frozen_array(f"{where}: {key}", entry.get(key, ()), (3,)) for key in keys])
+        if (bounds[0] > bounds[1]).any():
+            raise ValueError(f"{where}: aabb_min {bounds[0].tolist()} must not exceed aabb_max {bounds[1].tolist()}")
     yaw = float(frozen_array(f"{where}: yaw", entry.get("yaw", 0.0), ()))
     return Annotation(name, category, number, yaw, bounds)
 

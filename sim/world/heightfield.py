@@ -8,6 +8,8 @@ import numpy as np
 
 # Triangle-cell pairs a mesh may have; a flat has a million, and every pair costs about a microsecond.
 MAX_PAIRS = 60_000_000
+# More cells than this along a side cannot be meant, and their numbers would not fit.
+_MAX_SIDE = 2**31
 _CHUNK_PAIRS = 200_000
 # Surfaces closer than this, metres, are one solid: what rounding to float32 leaves between touching boxes.
 _TOUCH_M = 1e-5
@@ -53,6 +55,8 @@ def build_heightfield(corners_W: np.ndarray, cell_m: float, max_slope_rad: float
     lowest, highest = _spread(corners)
     low, high = lowest[:, :2].min(axis=0), highest[:, :2].max(axis=0)
     shape = tuple(int(size) for size in np.maximum(np.ceil((high - low) / cell_m), 1))
+    if max(shape) > _MAX_SIDE:
+        raise ValueError(f"the mesh is {max(shape) * cell_m:.3g} m wide; are its coordinates metres?")
     columns, bottoms, tops, faces = _rasterize(corners, low, cell_m, shape)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat = normals[:, 2] > np.cos(max_slope_rad) * np.linalg.norm(normals, axis=1)

@@ -17,6 +17,9 @@ from vlm3r_core.config import check_choice
 KINDS = (".glb", ".gltf", ".ply", ".obj")
 # World (Z up) from file axes where the file has Y up: (x, y, z) -> (x, -z, y).
 R_Z_UP_FROM_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+_NO_TRIANGLE = (
+    "a mesh needs at least one triangle, got none; is the file a point cloud, or empty, or not finite everywhere?"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +69,7 @@ class Mesh:
 
     def __post_init__(self):
         if not len(self.faces):
-            raise ValueError("a mesh needs at least one triangle, got none; is the file a point cloud, or empty?")
+            raise ValueError(_NO_TRIANGLE)
 
     @cached_property
     def bounds_m(self) -> np.ndarray:
@@ -100,9 +103,12 @@ def load_mesh(path: Path | str, up: str = "auto") -> Mesh:
     y_up = up == "y" or (up == "auto" and path.suffix.lower() in (".glb", ".gltf"))
     try:
         scene = trimesh.load_scene(path, process=False)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} needs {error}, which is not beside it; copy all of the mesh's files") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, EOFError) as error:  # what broken files raise
         raise ValueError(f"{path} cannot be read as a {path.suffix} mesh ({error}); is it whole?") from error
     try:
+        _check_whole(scene)
         return _joined(scene, R_Z_UP_FROM_Y_UP if y_up else np.eye(3))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -114,6 +120,14 @@ def mesh_of(parts: dict[str, trimesh.Trimesh]) -> Mesh:
     for name, part in parts.items():
         scene.add_geometry(part, node_name=name, geom_name=name)
     return _joined(scene, np.eye(3))
+
+
+def _check_whole(scene: trimesh.Scene) -> None:
+    """Raises ValueError where a .ply says that it has more faces than were read: its text ends early."""
+    for part in scene.geometry.values():
+        stated = part.metadata.get("_ply_raw", {}).get("face", {}).get("length", 0)
+        if isinstance(part, trimesh.Trimesh) and len(part.faces) < stated:
+            raise ValueError(f"its header states {stated} faces, there are {len(part.faces)}; is it whole?")
 
 
 def _joined(scene: trimesh.Scene, R_WF: np.ndarray) -> Mesh:
@@ -131,7 +145,7 @@ def _joined(scene: trimesh.Scene, R_WF: np.ndarray) -> Mesh:
         pieces.append(_piece(part, R_WF @ T_FN[:3, :3], R_WF @ T_FN[:3, 3]))
         names.append((name, known[key]))
     if not pieces:
-        raise ValueError("a mesh needs at least one triangle, got none; is the file a point cloud, or empty?")
+        raise ValueError(_NO_TRIANGLE)
     _report_missing_textures(scene, names, materials)
     return _concatenated(pieces, names, materials)
 
@@ -154,8 +168,11 @@ def _concatenated(pieces: Sequence[tuple], names: list[tuple[str, int]], materia
 
 def _piece(part: trimesh.Trimesh, R_WN: np.ndarray, t_WN: np.ndarray) -> tuple[np.ndarray, ...]:
     """Vertices in the world, faces, uv and colours of one node."""
-    vertices = np.asarray(part.vertices, np.float64) @ R_WN.T + t_WN
+    with np.errstate(invalid="ignore"):  # infinite corners are left out below
+        vertices = np.asarray(part.vertices, np.float64) @ R_WN.T + t_WN
     faces = np.asarray(part.faces, np.int64)
+    if len(faces) and not 0 <= faces.min() <= faces.max() < len(vertices):
+        raise ValueError(f"a triangle names corner {faces.max()}, there are {len(vertices)}; is the file damaged?")
     broken = ~np.isfinite(vertices).all(axis=1)
     if broken.any():
         keep = ~broken[faces].any(axis=1)
