@@ -1,0 +1,108 @@
+"""Fills a flat with things, room by room: doors and windows first, then what the room is for, then the rest.
+
+Draws nothing; how things stand to each other is in rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sim.flats import rules
+from sim.flats.passages import is_passable
+from sim.flats.placing import APPROACH_M, WALL_GAP_M, Item, Rect, Space
+from sim.flats.plan import Plan
+
+_ATTEMPTS = 5
+# A door's frame around its leaf.
+FRAME_M = 0.07
+_WINDOW_SILL_M = (0.75, 1.05)
+
+
+def furnish(plan: Plan, seed: Sequence[int], *, clutter: float, sigma: float) -> tuple[Item, ...]:
+    """Things for every room of a flat, none in the way.
+
+    Args:
+        plan: the empty flat.
+        seed: of everything random.
+        clutter: how many small things, 1 is usual.
+        sigma: spread of sizes, see catalogue.draw_size.
+
+    Returns:
+        Items whose `on` counts within all of them.
+    """
+    found: list[Item] = []
+    hang_entrance = int(np.random.default_rng((*seed, 1)).integers(len(plan.rooms)))
+    for index in range(len(plan.rooms)):
+        items = _furnish_room(plan, index, (*seed, 2, index), clutter, sigma, index == hang_entrance)
+        first = len(found)
+        for item in items:
+            on = item.on + first if item.on >= 0 else -1
+            found.append(Item(**{**vars(item), "on": on}))
+    return tuple(found)
+
+
+def _furnish_room(plan: Plan, index: int, seed: tuple, clutter: float, sigma: float, entrance: bool) -> list[Item]:
+    """The first attempt that leaves a way; else the last one without what stands in it."""
+    for attempt in range(_ATTEMPTS):
+        space = Space(plan, index, np.random.default_rng((*seed, attempt)), sigma)
+        _hang_doors(plan, index, space, entrance)
+        fixed = len(space.items)
+        rules.furnish(space, clutter)
+        if is_passable(plan, index, space.items):
+            return space.items
+    return _cleared(plan, index, space.items, fixed)
+
+
+def _cleared(plan: Plan, index: int, items: list[Item], fixed: int) -> list[Item]:
+    """Takes things away, the last ones first, until one can walk."""
+    while len(items) > fixed and not is_passable(plan, index, items):
+        last = max(number for number in range(fixed, len(items)) if items[number].on < 0)
+        gone = {last}
+        for number, item in enumerate(items):
+            if item.on in gone:
+                gone.add(number)
+        order = [number for number in range(len(items)) if number not in gone]
+        place = {number: at for at, number in enumerate(order)}
+        kept = [items[number] for number in order]
+        items = [Item(**{**vars(item), "on": place.get(item.on, -1)}) for item in kept]
+    return items
+
+
+def _hang_doors(plan: Plan, index: int, space: Space, entrance: bool) -> None:
+    """Keeps the doorways free, opens door leafs flat against a wall, and puts a closed door into an outer wall."""
+    for number in space.room.doorways:
+        door = plan.doorways[number]
+        for wall in space.walls:
+            span = door.span_on(wall)
+            if span is None:
+                continue
+            x, y = door.center_m + wall.inward * (door.thickness_m / 2 + APPROACH_M / 2)
+            space.keep_free(Rect(float(x), float(y), APPROACH_M / 2, door.width_m / 2 + 0.12, wall.yaw_rad))
+            if door.has_leaf and door.rooms[number % 2] == index:
+                _open_leaf(space, wall, span, door.height_m)
+    if entrance:
+        outer = [wall for wall in space.walls if wall.outer]
+        for _ in range(12):
+            wall = outer[int(space.rng.integers(len(outer)))]
+            size = space.size("door")
+            at = space.along_wall("door", size=size, wall=wall, corner=space.chance(0.5), tries=1)
+            if at is not None:
+                front = space.front(space.items[at], APPROACH_M)
+                space.keep_free(front)
+                return
+
+
+def _open_leaf(space: Space, wall, span: tuple[float, float], height: float) -> None:
+    """A leaf as wide as its doorway, turned open against the wall beside it, on the side where there is room."""
+    width = span[1] - span[0] - 0.03
+    size = (space.pick(0.09, 0.11), width, height - 0.02)
+    middles = [span[0] - FRAME_M - width / 2, span[1] + FRAME_M + width / 2]
+    for middle in middles if space.chance(0.5) else middles[::-1]:
+        if width / 2 + WALL_GAP_M <= middle <= wall.length_m - width / 2 - WALL_GAP_M:
+            item = space.at_wall("door", size, wall, middle)
+            if space.fits(item, ignore_free=True):
+                space.add(item)
+                space.keep_free(space.front(item, 0.25))
+                return
