@@ -121,9 +121,11 @@ class Renderer:
     def _set_surfaces(self, mesh: Mesh, areas2: np.ndarray) -> None:
         """Per material and per corner: what colour and texture a hit has."""
         textured = [index for index, item in enumerate(mesh.materials) if item.texture is not None]
-        self._textures = Textures([mesh.materials[index].texture for index in textured])
+        images = {id(mesh.materials[index].texture): mesh.materials[index].texture for index in textured}
+        number = {key: slot for slot, key in enumerate(images)}  # materials may share a picture under other tints
+        self._textures = Textures(list(images.values()))
         slots = np.full(len(mesh.materials), -1, np.int32)
-        slots[textured] = np.arange(len(textured))
+        slots[textured] = [number[id(mesh.materials[index].texture)] for index in textured]
         self._slot = slots[mesh.material_of_face]
         self._double_sided = np.array([item.double_sided for item in mesh.materials])[mesh.material_of_face]
         self._all_double_sided = bool(self._double_sided.all())
