@@ -5,14 +5,20 @@ python -m sim.rooms --seed 0 --count 10 --out DIR
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
+from sim.flats.export import write_annotations, write_glb
 from sim.flats.furnish import furnish
 from sim.flats.looks import Looks
 from sim.flats.models import MODELS
 from sim.flats.models_small import SMALL_MODELS
+from sim.flats.picture import draw_plan, draw_views
 from sim.flats.placing import Item
 from sim.flats.plan import Plan, Room, make_plan
 from sim.flats.shapes import Shapes, Solids
@@ -126,6 +132,29 @@ def flat_env(seed: int, settings: WorldSettings | None = None, *, flat_settings:
     return MeshEnv(flat.scene_id, flat.mesh, flat.id_of_face, flat.graph, settings)
 
 
+def export_flat(flat: Flat, folder: Path | str) -> tuple[Path, Path]:
+    """Writes a flat so that sim.mesh_env.open_world reads it back; the same flat gives the same bytes.
+
+    Args:
+        flat: what to write.
+        folder: where; made if it is not there.
+
+    Returns:
+        (SCENE.glb with textures, Y up; SCENE_objects.json with names, categories, ids and boxes, Z up).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mesh, objects = folder / f"{flat.scene_id}.glb", folder / f"{flat.scene_id}_objects.json"
+    write_glb(flat.mesh, mesh)
+    bounds = [item.box.bounds() for item in flat.graph.objects]
+    for number in range(len(flat.items) + 1, len(flat.names) + 1):
+        corners = flat.mesh.vertices_m[flat.mesh.faces[flat.id_of_face == number]].reshape(-1, 3)
+        bounds.append(np.stack([corners.min(axis=0), corners.max(axis=0)]))
+    yaws = [item.yaw_rad for item in flat.items] + [0.0] * (len(flat.names) - len(flat.items))
+    write_annotations(objects, flat.names, flat.categories, yaws, bounds)
+    return mesh, objects
+
+
 def _graph(scene_id: str, plan: Plan, items: tuple[Item, ...], solids: Solids) -> SceneGraph:
     """Boxes are the smallest upright ones around what was drawn."""
     objects = []
@@ -145,3 +174,32 @@ def _graph(scene_id: str, plan: Plan, items: tuple[Item, ...], solids: Solids) -
         np.array([*middle, plan.height_m / 2]),
         dataset="flats",
     )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: writes flats with a plan of each."""
+    parser = argparse.ArgumentParser(prog="python -m sim.rooms", description="Writes furnished flats of seeds.")
+    parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
+    parser.add_argument("--count", type=int, default=10, help="how many flats (default 10)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--rooms", type=int, help="rooms in every flat, 1 to 5 (default: varies)")
+    parser.add_argument("--views", action="store_true", help="also pictures from inside")
+    options = parser.parse_args(arguments)
+    try:
+        settings = FlatSettings() if options.rooms is None else FlatSettings(options.rooms, options.rooms)
+        check_int("--seed", options.seed, lowest=0)
+        check_int("--count", options.count, lowest=1)
+    except ValueError as error:
+        parser.error(str(error))
+    for seed in tqdm(range(options.seed, options.seed + options.count), desc="flats"):
+        flat = make_flat(seed, settings)
+        export_flat(flat, options.out)
+        draw_plan(flat.plan, flat.graph).save(options.out / f"{flat.scene_id}_plan.png")
+        if options.views:
+            env = MeshEnv(flat.scene_id, flat.mesh, flat.id_of_face, flat.graph)
+            draw_views(env, flat.plan, seed).save(options.out / f"{flat.scene_id}_views.png")
+    print(f"{options.count} flats in {options.out}")
+
+
+if __name__ == "__main__":
+    main()
