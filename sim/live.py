@@ -177,12 +177,12 @@ class LiveWorld:
 
 
 def look_around(env: Env, settings: LiveSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A walk that shows most of the world, thinned to settings.walk_frames poses.
+    """A walk with looks around at its stops, thinned to settings.walk_frames poses.
 
     Returns:
         T_WC [N, 4, 4] and stamps_ns [N] for LiveWorld.play.
     """
-    asked = WalkSettings(height_m=settings.camera_height_m, fps=settings.fps, cover=True)
+    asked = WalkSettings(height_m=settings.camera_height_m, fps=settings.fps)
     walk = make_walk(env, np.random.default_rng((settings.seed, 1)), asked)
     kept = np.unique(np.linspace(0, len(walk) - 1, settings.walk_frames).round().astype(int))
     return walk.T_WC[kept], walk.stamps_ns[kept]
