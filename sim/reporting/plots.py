@@ -152,9 +152,8 @@ def _finite(values) -> np.ndarray:
 
 
 def _edges_up_to(series: list[np.ndarray]) -> np.ndarray:
-    """Edges of bins from 0 to a round number above all values."""
-    largest = max((float(values.max()) for values in series if len(values)), default=1.0)
-    step = max(largest, 1e-3) / _BINS
+    """Edges of bins from 0 to a round number above all values, 1 at least."""
+    step = max([1.0, *(float(values.max()) for values in series if len(values))]) / _BINS
     decade = 10.0 ** math.floor(math.log10(step))
     return np.arange(_BINS + 1) * next(n for n in _NICE if n * decade >= step * (1 - 1e-9)) * decade
 

@@ -189,7 +189,7 @@ def page(master):
 def test_sections_are_there(page):
     assert [a["id"] for a in page.all("section")] == ["summary", "plots", "episodes"]
     assert [a["id"] for a in page.all("article")] == ["episode-0", "episode-1", "episode-2"]
-    assert [a["class"].split()[0] for a in page.all("article")] == ["ok", "near", "miss"]
+    assert [a["class"] for a in page.all("article")] == ["ok", "near early", "miss early"]
     assert page.all("ul", "notes") == []
     for word in ("SR 1 m", "SR 3 m", "OSR", "SPL", "NE, m", "nDTW", "collisions", "p50 / p99, ms", "Time to an answer"):
         assert word in page.text
@@ -203,8 +203,8 @@ def test_the_page_needs_nothing_else(page):
     assert "://" not in page.raw
     assert "@import" not in page.raw
     assert "url(" not in page.raw
-    policy = page.all("meta")[2]["content"]
-    assert policy.startswith("default-src 'none'")
+    policy = {part.split()[0]: part.split()[1:] for part in page.all("meta")[2]["content"].split(";")}
+    assert policy == {"default-src": ["'none'"], "img-src": ["data:"], "style-src": ["'unsafe-inline'"]}
 
 
 def test_every_anchor_leads_somewhere(page):
@@ -398,8 +398,8 @@ def test_runs_are_compared(run, tmp_path):
     assert "random find 3" in page.text
     assert len(page.all("polyline", "other")) == 3
     assert len(page.all("article")) == 3
-    scenes = [a for a in page.all("rect") if a["class"] in ("s0", "s1")]
-    assert {a["class"] for a in scenes} == {"s0", "s1"}
+    assert {a["class"] for a in page.all("rect")} == {"s0", "s1"}
+    assert "oracle: 33 % (1 of 3) random: 0 % (0 of 3)" in page.text
     assert page.all("ul", "notes") == []
 
 
@@ -505,6 +505,13 @@ def test_a_route_ends_at_the_reference_path_and_a_flat_box_has_a_footprint(run):
     assert len(footprint(flat)) == 4
 
 
+def test_the_ring_is_in_view_where_the_floor_is_unknown(run):
+    x, y, width, height = episode_plan(read_run(run).episodes[0], None, [])["view"]
+    assert (x, y) < (1.0, -3.5)
+    assert x + width > 6.0
+    assert y + height > -0.5
+
+
 def test_a_large_plan_is_thinned_and_cropped(run):
     free = np.ones((5000, 100), bool)
     plan = FloorMap(free, np.zeros(2), 0.1)
@@ -527,6 +534,15 @@ def test_film_strips_keep_their_budget(tmp_path):
     assert film_strip([], 1000) == (None, 0)
 
 
+def test_many_episodes_share_a_budget(run, monkeypatch):
+    def strips_bytes() -> int:
+        return sum(len(film["src"]) for film in Page(write_report(run)).all("img", "film"))
+
+    assert strips_bytes() > 12_000 * 1.4
+    monkeypatch.setattr("sim.report._ALL_STRIPS_BYTES", 12_000)
+    assert strips_bytes() < 12_000 * 1.4
+
+
 def test_histograms_hold_every_episode(run):
     plots = {plot["title"]: plot for plot in make_plots([read_run(run)])}
     assert set(plots) == {"Success by scene", "SPL", "Distance to the goal at the end", "Time to an answer"}
@@ -535,6 +551,26 @@ def test_histograms_hold_every_episode(run):
         assert sum(int(count) for _, count in tips) == of
         assert sum(int(share) for share, _ in tips) == pytest.approx(100, abs=2)
     assert [bar["tip"] for bar in plots["Success by scene"]["bars"]] == ["33 % (1 of 3)"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "end"), [(0.0, "1"), (0.6, "1"), (1.1, "2"), (7.3, "10"), (20.0, "20"), (21, "25")]
+)
+def test_distances_end_at_a_round_number(run, largest, end):
+    edit_episode(run, ne_m=largest)
+    edit(run, lambda results: [entry.update(ne_m=0.0) for entry in results["episodes"][1:]])
+    (plot,) = [plot for plot in make_plots([read_run(run)]) if "Distance" in plot["title"]]
+    assert (plot["x_ticks"][0]["text"], plot["x_ticks"][-1]["text"]) == ("0", end)
+
+
+def test_bars_stand_on_the_axis_and_end_at_their_share(run):
+    for plot in make_plots([read_run(run)]):
+        ticks = sorted((tick["y"], float(tick["text"])) for tick in plot["y_ticks"])
+        for bar in plot["bars"]:
+            share = np.interp(bar["y"], *zip(*ticks, strict=True))
+            assert share == pytest.approx(float(bar["tip"].split(" %")[0]), abs=0.8)
+            assert bar["y"] + bar["height"] == pytest.approx(plot["axes"]["bottom"], abs=0.2)
+            assert plot["axes"]["left"] < bar["x"] < bar["x"] + bar["width"] < plot["axes"]["right"]
 
 
 def test_confidence_is_plotted_where_given(run):
