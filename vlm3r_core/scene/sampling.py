@@ -10,12 +10,14 @@ fused multiply-add, which every x86 processor of the last decade has.
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from vlm3r_core.scene.box import OrientedBox
 from vlm3r_core.scene.distances import point_distance
 
 SPACING_M = 0.05
 _FINEST_M = 1e-3
+_FEW_PAIRS = 1 << 17
 
 
 def sample_box(box: OrientedBox, spacing_m: float = SPACING_M) -> np.ndarray:
@@ -52,9 +54,12 @@ def sampled_distance(points_a: np.ndarray, box_a: OrientedBox, points_b: np.ndar
     )
     limit += 1e-9
     near_a, near_b = points_a[bound_a <= limit], points_b[bound_b <= limit]
-    if len(near_a) > len(near_b):
-        near_a, near_b = near_b, near_a
-    return min(_nearest(part[:, None], near_b) for part in _chunks(near_a, len(near_b)))
+    if len(near_a) * len(near_b) <= _FEW_PAIRS:
+        return _nearest(near_a[:, None], near_b)
+    # boxes that overlap: every point inside the other box stays in question
+    _, nearest = cKDTree(near_b).query(near_a, distance_upper_bound=limit)
+    found = nearest < len(near_b)
+    return _nearest(near_a[found], near_b[nearest[found]])
 
 
 def sampled_point_distances(points_W: np.ndarray, box_points: np.ndarray) -> np.ndarray:
@@ -66,10 +71,6 @@ def _nearest(points: np.ndarray, others: np.ndarray) -> float:
     delta = points - others
     squared = delta[..., 0] ** 2 + delta[..., 1] ** 2 + delta[..., 2] ** 2
     return float(np.sqrt(squared.min()))
-
-
-def _chunks(points: np.ndarray, others: int, cells: int = 1 << 20) -> list[np.ndarray]:
-    return np.array_split(points, max(1, -(-len(points) * others // cells)))
 
 
 def _cropped_grid(box: OrientedBox, spacing_m: float) -> np.ndarray:
