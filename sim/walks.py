@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy.ndimage import uniform_filter1d
 from sim.camera import CameraSettings, camera_pose
 from sim.env import Env
 from sim.walking.band import FINE_M, Band
-from sim.walking.lookouts import choose_lookouts, in_order
+from sim.walking.lookouts import choose_lookouts, distances_between, short_order
 from vlm3r_core.config import check_settings, setting
 from vlm3r_core.scene.box import frozen_array
 
@@ -21,9 +21,11 @@ _TURN = 2 * np.pi
 # Over which part of the way the direction of travel is averaged, metres.
 _HEADING_M = 0.4
 # A direction of travel is that between the points so many before and after.
-_BEND_POINTS = 10
+_BEND_POINTS = 5
 # A turn eased in and out is faster in its middle than on average.
 _EASE = np.pi / 2
+# The steepest slope of a cubed sine, which unlike a sine starts and ends gently.
+_CUBED = 2 / np.sqrt(3)
 _NEAR_M = 0.05
 _DRAWS = 8
 
@@ -60,7 +62,7 @@ class WalkSettings:
     @property
     def glance_rad_s(self) -> float:
         """Highest turn speed of glances."""
-        return float(np.radians(self.glance_deg) * _TURN / self.glance_s)
+        return float(np.radians(self.glance_deg) * _TURN / self.glance_s * _CUBED)
 
     @property
     def camera(self) -> CameraSettings:
@@ -123,7 +125,7 @@ def make_walk(
     if settings.cover:
         stops = _covering(env, rng, pace.feet, settings)
     else:
-        stops = [] if len(via) else _wandering(env, rng, pace.feet, settings)
+        stops = () if len(via) else _wandering(env, rng, pace.feet, settings)
     for stop in stops:
         leg = _leg(env, band, pace.feet, stop, "stop")
         if pace.seconds - given_s + pace.estimate_s(leg) > settings.max_duration_s:
@@ -179,7 +181,7 @@ class _Pace:
         times = self._times_along(lengths, np.abs(np.diff(ways)), np.abs(np.diff(headings)))
         glances = int(times[-1] / self._settings.glance_s)  # whole ones, so that each leg begins and ends looking ahead
         side = rng.choice([-1.0, 1.0])
-        sway = np.sin(glances * _TURN * times / times[-1]) * side * np.radians(self._settings.glance_deg)
+        sway = np.sin(glances * _TURN * times / times[-1]) ** 3 * side * np.radians(self._settings.glance_deg)
         self._append(times, leg, headings + sway)
 
     def sampled(self) -> Walk:
@@ -261,28 +263,27 @@ def _leg(env: Env, band: Band, here: np.ndarray, stop: np.ndarray, what: str) ->
     return band.rounded(np.vstack([here, path.points[1:-1], band.inside(path.points[-1])]))
 
 
-def _wandering(env: Env, rng: np.random.Generator, here: np.ndarray, settings: WalkSettings) -> list[np.ndarray]:
+def _wandering(env: Env, rng: np.random.Generator, here: np.ndarray, settings: WalkSettings) -> Iterator[np.ndarray]:
     """Random stops, each the farthest of a few draws from the one before, so that small steps are rare."""
-    stops = []
     for _ in range(settings.stops):
         draws = [env.sample_navigable(rng) for _ in range(_DRAWS)]
         reached = [(path.distance_m, point) for point in draws if (path := env.shortest_path(point, here)).found]
         if not reached:
-            break
+            return
         here = max(reached, key=lambda item: item[0])[1]
-        stops.append(here)
-    return stops
+        yield here
 
 
-def _covering(env: Env, rng: np.random.Generator, here: np.ndarray, settings: WalkSettings) -> list[np.ndarray]:
+def _covering(env: Env, rng: np.random.Generator, here: np.ndarray, settings: WalkSettings) -> Iterator[np.ndarray]:
     """Stops that show most of the scene, as many as there is time for."""
     places = choose_lookouts(
         env, rng, here, settings.camera, candidates=settings.cover_candidates, share=settings.cover_share
     )
     look_s = _EASE * settings.sweep_deg / settings.turn_speed_deg_s
-    while places:
-        ordered, length_m = in_order(env, here, places)
-        if (len(places) + 1) * look_s + length_m / settings.speed_m_s <= settings.max_duration_s:
-            return ordered
-        places = places[:-1]  # the least useful
-    return []
+    places = places[: int(settings.max_duration_s / max(look_s, 0.1))]
+    distance = distances_between(env, [here, *places])
+    for count in range(len(places), 0, -1):  # the least useful is left out first
+        order, length_m = short_order(distance[: count + 1, : count + 1])
+        if (count + 1) * look_s + length_m / settings.speed_m_s <= settings.max_duration_s:
+            yield from (places[index - 1] for index in order[1:])
+            return

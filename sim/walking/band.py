@@ -10,9 +10,9 @@ from sim.env import Env
 # Half the edge of a square around a point that must be walkable as well: between two points of a fine path, which
 # are nearer to each other than this square is wide, every position is then walkable too.
 INSET_M = 0.005
-FINE_M = 0.005
-_BAND_M = 0.08
-_ROUNDS = 80
+FINE_M = 0.01
+_BAND_M = 0.1
+_ROUNDS = 60
 _SMOOTHING_ROUNDS = 10  # the last ones, which do not push: they take out the folds that pushing leaves
 _PULL, _PUSH = 0.5, 0.25
 # A point that is off the walkable area is put back over at most this distance.
@@ -47,7 +47,7 @@ class Band:
             pull = _PULL * ((band[:-2] + band[2:]) / 2 - band[1:-1])
             if left >= _SMOOTHING_ROUNDS:
                 pull[:, :2] += _PUSH * self._push(band[1:-1])
-            moving = np.flatnonzero(np.abs(pull).max(axis=1) > 1e-4)
+            moving = np.flatnonzero(np.abs(pull).max(axis=1) > 3e-4)
             if not len(moving):
                 break
             for index in moving:
@@ -74,12 +74,12 @@ class Band:
 
     def _joined(self, fine: np.ndarray) -> bool:
         """Whether no point had to jump."""
-        return bool(np.abs(np.diff(fine[:, :2], axis=0)).max(initial=0) <= 2 * INSET_M)
+        return bool(np.abs(np.diff(fine[:, :2], axis=0)).max(initial=0) <= 2 * INSET_M + 1e-9)
 
     def _move(self, band: np.ndarray, index: int, by: np.ndarray) -> None:
         """Moves a point of the band, along a border where it meets one."""
         for part in (by, by * [1, 0, 1], by * [0, 1, 1]):
-            if self._is_free(band[index] + part):
+            if self._env.is_navigable(band[index] + part):  # the room around it is made at the end
                 band[index] += part
                 return
 

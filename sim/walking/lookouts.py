@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from sim.env import Env, Observation
 
 # What fills a smaller share of the picture is not counted as seen.
 _SEEN_SHARE = 1e-3
-_FLOOR_CELL_M = 0.25
+_FLOOR_CELL_M = 0.5
 _FLOOR_RISE_M = 0.1
-_STRIDE_PX = 4
+_SAMPLES_ACROSS = 80
 
 
 def choose_lookouts(
@@ -49,32 +49,48 @@ def choose_lookouts(
     return chosen
 
 
-def in_order(env: Env, start: np.ndarray, places: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
-    """The places in an order that makes a short walk from a start, and the length of that walk in metres."""
-    stops = [start, *places]
+def distances_between(env: Env, stops: list[np.ndarray]) -> np.ndarray:
+    """Lengths of the walkable ways between all pairs of places: [N, N], metres."""
     distance = np.zeros((len(stops), len(stops)))
     for goal in range(len(stops)):
         for other in range(goal):
             distance[goal, other] = distance[other, goal] = env.shortest_path(stops[other], stops[goal]).distance_m
-    order, rest = [0], list(range(1, len(stops)))
+    return distance
+
+
+def short_order(distance: np.ndarray) -> tuple[list[int], float]:
+    """An order that makes a short walk over all places, and its length.
+
+    Args:
+        distance: [N, N] between the places; the walk starts at place 0.
+
+    Returns:
+        (the places by number, 0 first; metres).
+    """
+    order, rest = [0], list(range(1, len(distance)))
     while rest:
         order.append(min(rest, key=lambda stop: distance[order[-1], stop]))
         rest.remove(order[-1])
     order = _untangled(order, distance)
-    return [stops[index] for index in order[1:]], _length(order, distance)
+    return order, _length(order, distance)
 
 
 def _untangled(order: list[int], distance: np.ndarray) -> list[int]:
-    """Turns parts of the order round while that makes it shorter (2-opt); the start stays first."""
-    better = True
-    while better:
-        better = False
-        for first in range(1, len(order) - 1):
-            for last in range(first + 1, len(order)):
-                turned = order[:first] + order[first : last + 1][::-1] + order[last + 1 :]
-                if _length(turned, distance) < _length(order, distance) - 1e-6:
-                    order, better = turned, True
-    return order
+    """Turns parts of the order round, and moves single places, while that makes it shorter; the start stays first."""
+    while True:
+        better = min(_neighbors(order), key=lambda other: _length(other, distance), default=order)
+        if _length(better, distance) >= _length(order, distance) - 1e-6:
+            return order
+        order = better
+
+
+def _neighbors(order: list[int]) -> Iterator[list[int]]:
+    for first in range(1, len(order)):
+        for last in range(first + 1, len(order)):
+            yield order[:first] + order[first : last + 1][::-1] + order[last + 1 :]
+        without = order[:first] + order[first + 1 :]
+        for place in range(1, len(order)):
+            yield [*without[:place], order[first], *without[place:]]
 
 
 def _length(order: list[int], distance: np.ndarray) -> float:
@@ -100,10 +116,11 @@ def _large_ids(picture: Observation) -> set[int]:
 
 
 def _floor_cells(picture: Observation, floor_z_m: float) -> set[tuple[int, int]]:
-    depth = picture.depth_m[::_STRIDE_PX, ::_STRIDE_PX]
+    stride = max(1, picture.depth_m.shape[1] // _SAMPLES_ACROSS)
+    depth = picture.depth_m[::stride, ::stride]
     rows, columns = np.nonzero(depth)
     far = depth[rows, columns].astype(np.float64)
-    pixels = np.stack([columns * _STRIDE_PX + 0.5, rows * _STRIDE_PX + 0.5, np.ones(len(rows))])
+    pixels = np.stack([columns * stride + 0.5, rows * stride + 0.5, np.ones(len(rows))])
     points = picture.T_WC[:3, :3] @ (np.linalg.inv(picture.K) @ pixels * far) + picture.T_WC[:3, 3:]
     on_floor = points[:2, np.abs(points[2] - floor_z_m) < _FLOOR_RISE_M]
     return set(map(tuple, np.unique(np.floor(on_floor.T / _FLOOR_CELL_M).astype(int), axis=0).tolist()))
