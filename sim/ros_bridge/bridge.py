@@ -169,7 +169,7 @@ class SimBridge(Node):
 
     def _tick(self) -> None:
         now_s, before_ns = time.monotonic(), self.world.now.stamp_ns
-        if now_s < self._due_s or self._node_is_busy(now_s):
+        if now_s < self._due_s or self._waits(now_s):
             return
         moment = self.world.advance()
         if self.settings.realtime_factor:
@@ -180,18 +180,17 @@ class SimBridge(Node):
             self._reply.publish(String(data=f"{moment.move}: {'collided' if moment.collided else 'done'}"))
         self._publish(moment)
 
-    def _node_is_busy(self, now_s: float) -> bool:
-        """Whether the picture before is still to be processed, or nobody is there yet to do so."""
-        if not self.settings.wait_for_state:
+    def _waits(self, now_s: float) -> bool:
+        """Whether time stands still: a walk waits for somebody who looks, and wait_for_state for the node."""
+        stepwise = bool(self.settings.wait_for_state)
+        if not stepwise and not self.world.walking:
             return False
-        if self._state is None or self._state.state != "ready" or not self._listeners():
+        ready = not stepwise or (self._state is not None and self._state.state == "ready")
+        if not ready or not any(each.get_subscription_count() for each in (self._image, self._jpeg)):
             self._heard_s = None
             return True
         self._heard_s = self._heard_s or now_s
-        return now_s < self._heard_s + SETTLE_S or progress(self._state) == self._shown
-
-    def _listeners(self) -> int:
-        return sum(each.get_subscription_count() for each in (self._image, self._jpeg))
+        return now_s < self._heard_s + SETTLE_S or (stepwise and progress(self._state) == self._shown)
 
     # what is published
 
