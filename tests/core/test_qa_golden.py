@@ -11,6 +11,7 @@ import json
 import numpy as np
 import pytest
 
+from vlm3r_core.scene.formatting import PRESETS, PromptPreset, benchmark_prompt, chat_text, training_item
 from vlm3r_core.scene.metadata import read_metadata
 from vlm3r_core.scene.questions import question_text, question_type
 from vlm3r_core.scene.relations import camera_movement, camera_position, movement_direction
@@ -330,3 +331,44 @@ def test_answers_of_the_published_benchmark(golden, scenes):
         assert found.reason is None, item
         equal += found.answer == item["published"]
     assert equal == len(items) == 86
+
+
+def without_id(item: dict) -> dict:
+    return {key: value for key, value in item.items() if key != "id"}
+
+
+@pytest.mark.parametrize("benchmark", ["vsi", "vsti"])
+def test_prompts_are_equal_to_the_letter(golden, benchmark):
+    file = golden(f"prompts/{benchmark}_prompts")
+    custom = PromptPreset("PRE", "MPOST", "NPOST")
+    for name, words in file["presets"].items():
+        assert PRESETS[name] == PromptPreset(**words)
+    compared = 0
+    for item in file["items"]:
+        doc = item["doc"]
+        prompts = {key: value for key, value in item.items() if key.startswith("prompt")}
+        prompts.pop("prompt_kwargs_none", None)
+        for key, expected in prompts.items():
+            preset = custom if key == "prompt_custom_kwargs" else PRESETS[key.partition("_")[2] or "default"]
+            if isinstance(expected, dict):
+                with pytest.raises(ValueError, match=r"question_type must be one of|needs options|needs the field"):
+                    benchmark_prompt(doc, benchmark, preset)
+            else:
+                assert benchmark_prompt(doc, benchmark, preset) == expected
+            compared += 1
+        if "chat_prompt" in item:
+            assert chat_text(benchmark_prompt(doc, benchmark)) == item["chat_prompt"]
+    assert compared > 250
+
+
+def test_training_items_are_equal_to_the_letter(golden):
+    items = golden("prompts/training_format")["items"]
+    assert len(items) == 178
+    for item in items:
+        if "raises" in item["result"]:
+            with pytest.raises(ValueError, match=r"question_type must be one of|needs the field"):
+                training_item(item["qa"], as_published=True)
+        else:
+            assert without_id(training_item(item["qa"], as_published=True)) == item["result"], item.get("tag")
+            if item.get("tag") in (None, "na_string"):
+                assert without_id(training_item(item["qa"])) == item["result"]
