@@ -6,18 +6,18 @@ Draws nothing; how things stand to each other is in rules.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sim.flats import rules
-from sim.flats.passages import is_passable
+from sim.flats.passages import out_of_reach
 from sim.flats.placing import APPROACH_M, WALL_GAP_M, Item, Rect, Space
 from sim.flats.plan import Plan
 
 _ATTEMPTS = 5
 # A door's frame around its leaf.
 FRAME_M = 0.07
-_WINDOW_SILL_M = (0.75, 1.05)
 
 
 def furnish(plan: Plan, seed: Sequence[int], *, clutter: float, sigma: float) -> tuple[Item, ...]:
@@ -39,35 +39,34 @@ def furnish(plan: Plan, seed: Sequence[int], *, clutter: float, sigma: float) ->
         first = len(found)
         for item in items:
             on = item.on + first if item.on >= 0 else -1
-            found.append(Item(**{**vars(item), "on": on}))
+            found.append(replace(item, on=on))
     return tuple(found)
 
 
 def _furnish_room(plan: Plan, index: int, seed: tuple, clutter: float, sigma: float, entrance: bool) -> list[Item]:
-    """The first attempt that leaves a way; else the last one without what stands in it."""
+    """The first attempt that leaves a way; else the last one without what stands in it. Nothing is out of reach."""
     for attempt in range(_ATTEMPTS):
         space = Space(plan, index, np.random.default_rng((*seed, attempt)), sigma)
         _hang_doors(plan, index, space, entrance)
         fixed = len(space.items)
         rules.furnish(space, clutter)
-        if is_passable(plan, index, space.items):
-            return space.items
-    return _cleared(plan, index, space.items, fixed)
+        far = out_of_reach(plan, index, space.items)
+        if far is not None:
+            return _without(space.items, {number for number in far if number >= fixed})
+    items = space.items
+    while len(items) > fixed and out_of_reach(plan, index, items) is None:
+        items = _without(items, {max(number for number in range(fixed, len(items)) if items[number].on < 0)})
+    return _without(items, {number for number in out_of_reach(plan, index, items) or () if number >= fixed})
 
 
-def _cleared(plan: Plan, index: int, items: list[Item], fixed: int) -> list[Item]:
-    """Takes things away, the last ones first, until one can walk."""
-    while len(items) > fixed and not is_passable(plan, index, items):
-        last = max(number for number in range(fixed, len(items)) if items[number].on < 0)
-        gone = {last}
-        for number, item in enumerate(items):
-            if item.on in gone:
-                gone.add(number)
-        order = [number for number in range(len(items)) if number not in gone]
-        place = {number: at for at, number in enumerate(order)}
-        kept = [items[number] for number in order]
-        items = [Item(**{**vars(item), "on": place.get(item.on, -1)}) for item in kept]
-    return items
+def _without(items: list[Item], gone: set[int]) -> list[Item]:
+    """The items less some and all that stands on them."""
+    for number, item in enumerate(items):
+        if item.on in gone:
+            gone = gone | {number}
+    kept = [number for number in range(len(items)) if number not in gone]
+    place = {number: at for at, number in enumerate(kept)}
+    return [replace(items[number], on=place.get(items[number].on, -1)) for number in kept]
 
 
 def _hang_doors(plan: Plan, index: int, space: Space, entrance: bool) -> None:
@@ -86,7 +85,7 @@ def _hang_doors(plan: Plan, index: int, space: Space, entrance: bool) -> None:
         outer = [wall for wall in space.walls if wall.outer]
         for _ in range(12):
             wall = outer[int(space.rng.integers(len(outer)))]
-            size = space.size("door")
+            size = space.size("door", high=(1, 2, space.height_m - 0.1))
             at = space.along_wall("door", size=size, wall=wall, corner=space.chance(0.5), tries=1)
             if at is not None:
                 front = space.front(space.items[at], APPROACH_M)

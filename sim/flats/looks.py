@@ -35,6 +35,16 @@ ENAMELS = (
     (170, 60, 56),
     (110, 150, 160),
 )
+CARPETS = (
+    (150, 140, 125),
+    (120, 125, 138),
+    (168, 150, 138),
+    (112, 122, 110),
+    (142, 112, 100),
+    (96, 102, 118),
+    (182, 172, 156),
+    (128, 92, 84),
+)
 METALS = ((190, 192, 196), (150, 152, 156), (70, 72, 76), (190, 170, 120), (40, 40, 44))
 DARKS = ((34, 34, 38), (52, 52, 56), (70, 66, 62))
 GREENS = ((70, 130, 60), (96, 150, 70), (58, 104, 74), (128, 160, 84))
@@ -44,7 +54,7 @@ SOLIDS = ((70, 110, 160), (180, 70, 60), (90, 140, 90), (60, 60, 64), (200, 200,
 _TILE_M = {
     "wood": 1.1, "planks": 2.0, "parquet": 1.6, "tiles": 2.0, "wall tiles": 2.4, "marble": 1.4, "carpet": 1.8,
     "plaster": 3.6, "stripes": 2.6, "motif": 3.0, "brick": 2.2, "panels": 1.6, "fabric": 0.5, "checks": 0.6,
-    "leather": 0.9, "brushed": 0.9, "smooth": 1.0, "leaves": 0.4,
+    "leather": 0.9, "brushed": 0.9, "smooth": 1.0, "ceiling": 2.4, "leaves": 0.4,
 }  # fmt: skip
 # How many variants of a texture one flat uses.
 _POOL = {"wood": 3, "fabric": 3, "picture": 10, "books": 3, "outdoors": 3, "screen": 3}
@@ -81,6 +91,12 @@ class Looks:
             wide = _TILE_M.get(kind, 0.0)
             self.tile_m.append((wide, wide * image.shape[0] / image.shape[1]))
         return self._known[key]
+
+    def board(self, rng: np.random.Generator, painted: float = 0.3) -> int:
+        """What furniture is made of: wood, or painted that often."""
+        if rng.random() < painted:
+            return self.pick("smooth", ENAMELS[:5] + PAINTS[:4], rng)
+        return self.pick("wood", WOODS, rng)
 
     def pick(self, kind: str, colors: tuple = (), rng: np.random.Generator | None = None) -> int:
         """A material of some kind, its colour a little off one of some; one flat uses few variants of a texture."""

@@ -88,7 +88,7 @@ def _table(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) ->
     wood = s.looks.pick("wood", colors.WOODS, rng)
     top = wood if rng.random() < 0.7 else s.looks.pick("marble", colors.ENAMELS[:3], rng)
     thick = rng.uniform(0.025, 0.05)
-    style = rng.random()
+    style, oval = rng.random(), False
     if style < 0.65:
         _legs(s, wood, d, w, h - thick, rng.uniform(0.045, 0.08), rng.uniform(0.0, 0.05))
     elif style < 0.85:
@@ -97,7 +97,8 @@ def _table(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) ->
     else:
         s.tube("legs", wood, -0.06, 0.06, -0.06, 0.06, 0.03, h - thick)
         s.tube("legs", wood, -d * 0.33, d * 0.33, -w * 0.3, w * 0.3, 0.0, 0.05)
-    if rng.random() < 0.2:
+        oval = rng.random() < 0.7
+    if oval:
         s.tube("top", top, -d / 2, d / 2, -w / 2, w / 2, h - thick, h)
     else:
         _slab(s, "top", top, d, w, h - thick, h)
@@ -169,9 +170,16 @@ def _bed(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> N
 
 def _storage(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
     """A cabinet, closet or nightstand: a body with doors or drawers in front."""
-    body = s.looks.pick("wood", colors.WOODS + colors.ENAMELS[:2], rng)
-    front = body if rng.random() < 0.6 else s.looks.pick("wood", colors.WOODS + colors.ENAMELS[:3], rng)
-    foot = min(0.1, h * 0.12) if rng.random() < 0.6 else 0.0
+    _body(s, d, w, h, rng, min(0.1, h * 0.12) if rng.random() < 0.6 else 0.0)
+
+
+def _wall_cabinet(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
+    _body(s, d, w, h, rng, 0.0)
+
+
+def _body(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator, foot: float) -> None:
+    body = s.looks.board(rng)
+    front = body if rng.random() < 0.6 else s.looks.board(rng)
     x = d / 2 - 0.035
     if foot:
         _legs(s, body, d - 0.05, w, foot, 0.05, 0.02)
@@ -182,7 +190,7 @@ def _storage(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) 
 
 
 def _bookshelf(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
-    wood, books = s.looks.pick("wood", colors.WOODS + colors.ENAMELS[:1], rng), s.looks.pick("books", (), rng)
+    wood, books = s.looks.board(rng), s.looks.pick("books", (), rng)
     side, rows = 0.025, max(2, round(h / rng.uniform(0.3, 0.42)))
     for y in (-w / 2, w / 2 - side):
         s.box("sides", wood, -d / 2, d / 2, y, y + side, 0.0, h)
@@ -201,7 +209,7 @@ def _bookshelf(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator
 
 
 def _counter(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
-    body = s.looks.pick("wood", colors.WOODS + colors.ENAMELS[:5], rng)
+    body = s.looks.board(rng, 0.5)
     top = s.looks.pick("marble", colors.METALS[:3] + colors.ENAMELS[:4], rng)
     x = d / 2 - 0.035
     s.box("plinth", body, -d / 2, x - 0.04, -w / 2, w / 2, 0.0, 0.1)
@@ -245,7 +253,7 @@ def _washer(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -
 
 def _toilet(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
     white = s.looks.pick("smooth", colors.ENAMELS[:2], rng)
-    lid = white if rng.random() < 0.7 else s.looks.pick("smooth", colors.SOLIDS, rng)
+    lid = white if rng.random() < 0.85 else s.looks.pick("smooth", colors.SOLIDS, rng)
     rim, tank = h * 0.54, d * 0.28
     s.box("tank", white, -d / 2, -d / 2 + tank, -w / 2, w / 2, rim - 0.05, h)
     s.tube("foot", white, -d * 0.22, d * 0.25, -w * 0.3, w * 0.3, 0.0, rim - 0.1, taper=1.0)
@@ -274,7 +282,7 @@ def _washbasin(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator
     if rng.random() < 0.5:
         s.tube("foot", white, -d * 0.3, d * 0.1, -w * 0.16, w * 0.16, 0.0, rim - 0.15)
     else:
-        body = s.looks.pick("wood", colors.WOODS + colors.ENAMELS[:2], rng)
+        body = s.looks.board(rng)
         s.box("cabinet", body, -d / 2, d / 2 - 0.05, -w * 0.45, w * 0.45, 0.05, rim - 0.15)
         _fronts(s, body, d / 2 - 0.05, -w * 0.44, w * 0.44, 0.08, rim - 0.17, 2, 1, rng)
     _basin(s, white, -d / 2, d / 2, w, rim - 0.15, rim)
@@ -312,7 +320,7 @@ MODELS: dict[str, Model] = {
     "closet": _storage,
     "cabinet": _storage,
     "tv cabinet": _storage,
-    "wall cabinet": _storage,
+    "wall cabinet": _wall_cabinet,
     "bookshelf": _bookshelf,
     "counter": _counter,
     "stove": _stove,

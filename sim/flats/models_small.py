@@ -156,8 +156,7 @@ def _window(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -
 
 
 def _door(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
-    color = colors.WOODS + colors.ENAMELS[:2] + ((196, 200, 190), (120, 60, 50))
-    wood, metal = s.looks.pick("wood", color, rng), s.looks.pick("brushed", colors.METALS, rng)
+    wood, metal = s.looks.board(rng, 0.4), s.looks.pick("brushed", colors.METALS, rng)
     x = -d / 2 + 0.045
     s.box("leaf", wood, -d / 2, x, -w / 2, w / 2, 0.0, h)
     for z0, z1 in ((h * 0.08, h * 0.44), (h * 0.52, h * 0.93)):

@@ -1,4 +1,4 @@
-"""Whether a person can walk between a furnished room's doorways and up to everything in it. Moves nothing."""
+"""Where a person can walk in a furnished room, and what is out of reach there. Moves nothing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ CELL_M = 0.05
 # The agent's 0.2 m, and what its grid of 5 cm cells may round away.
 _RADIUS_M = 0.28
 _HEAD_M = 1.55
-_REACH_M = 0.8
-_SHARE = 0.85
+# How near one must get to what stands on the floor, and to what hangs or stands on other things.
+_REACH_M, _FAR_REACH_M = 0.8, 1.2
+_SHARE = 0.8
 
 
 class _Grid:
@@ -41,8 +42,17 @@ class _Grid:
         return (slice(i0, i1), slice(j0, j1)), mask
 
 
-def is_passable(plan: Plan, index: int, items: Sequence[Item]) -> bool:
-    """Whether one can walk from every doorway of a room to every other and to within reach of every thing in it."""
+def out_of_reach(plan: Plan, index: int, items: Sequence[Item]) -> tuple[int, ...] | None:
+    """What one cannot walk up to.
+
+    Args:
+        plan: the flat.
+        index: of the room.
+        items: in it.
+
+    Returns:
+        Indices of items; None where one cannot walk from every doorway to every other and through most of the room.
+    """
     room = plan.rooms[index]
     grid = _Grid(room.low_m, room.high_m)
     ways = []
@@ -52,25 +62,26 @@ def is_passable(plan: Plan, index: int, items: Sequence[Item]) -> bool:
         point = door.center_m.copy()
         point[door.axis] += np.sign(middle[door.axis] - point[door.axis]) * (door.thickness_m / 2 + _RADIUS_M + 0.1)
         ways.append(Rect(float(point[0]), float(point[1]), CELL_M, CELL_M))
-        # between the doorway's posts one is nearer to the wall than elsewhere
     for item in items:
         if item.z_m < _HEAD_M and item.top_m > 0.1:
             window, mask = grid.within(item.rect, _RADIUS_M)
             grid.free[window] &= ~mask
     labels, count = ndimage.label(grid.free)
     if not count:
-        return False
+        return None
     sizes = np.bincount(labels.ravel())[1:]
     main = int(sizes.argmax()) + 1
     if sizes[main - 1] < _SHARE * sizes.sum() or sizes[main - 1] * CELL_M**2 < 0.5:
-        return False
+        return None
     reached = labels == main
     for rect in ways:
         window, mask = grid.within(rect, 0.0)
         if not (reached[window] & mask).any():
-            return False
-    for item in items:
-        window, mask = grid.within(item.rect, _REACH_M)
+            return None
+    far = []
+    for number, item in enumerate(items):
+        stands = item.on < 0 and item.z_m < 0.1
+        window, mask = grid.within(item.rect, _REACH_M if stands else _FAR_REACH_M)
         if not (reached[window] & mask).any():
-            return False
-    return True
+            far.append(number)
+    return tuple(far)

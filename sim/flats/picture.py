@@ -47,7 +47,7 @@ def draw_plan(plan: Plan, graph: SceneGraph) -> Image.Image:
         _draw_object(canvas, place, item, small)
     for room in plan.rooms:
         middle = place([(room.low_m + room.high_m) / 2])[0]
-        label = f"{room.name}  {room.area_m2:.1f} m²"
+        label = f"{room.name}  {room.area_m2:.1f} m2"
         canvas.text(middle, label, fill=(20, 20, 110), font=large, anchor="mm", stroke_width=2, stroke_fill=(255,) * 3)
     return image
 
@@ -63,6 +63,8 @@ def _draw_object(canvas: ImageDraw.ImageDraw, place, item, font) -> None:
     canvas.polygon(place(local @ R.T + center), fill=None if hangs else color, outline=(60, 60, 60))
     front = np.array([[half_d, 0.0], [half_d + 0.07, 0.0]]) @ R.T + center
     canvas.line(place(front), fill=(200, 30, 30), width=2)
+    if hangs:
+        return
     canvas.text(place([center])[0], item.category, fill=(0, 0, 0), font=font, anchor="mm")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import atan2, cos, hypot, pi, sin
+from math import atan2, cos, sin
 
 import numpy as np
 
@@ -135,10 +135,16 @@ class Space:
         """Nothing will be put here that stands lower than a person."""
         self.kept_free.append(rect)
 
-    def item(self, kind: str, size: tuple, x: float, y: float, z: float, yaw: float, on: int = -1) -> Item:
-        """A thing that is not in the room yet."""
+    def item(
+        self, kind: str, size: tuple, x: float, y: float, z: float, yaw: float, on: int = -1, style: int | None = None
+    ) -> Item:
+        """A thing that is not in the room yet, of a style of its own unless one is given."""
         yaw = atan2(sin(yaw), cos(yaw))
-        return Item(kind, self.index, x, y, z, size, yaw, int(self.rng.integers(2**31)), on)
+        return Item(kind, self.index, x, y, z, size, yaw, self.style() if style is None else style, on)
+
+    def style(self) -> int:
+        """A seed of looks."""
+        return int(self.rng.integers(2**31))
 
     def add(self, item: Item) -> int:
         """Puts a thing into the room without asking; its index."""
@@ -270,16 +276,3 @@ class Space:
         """Height of the surface things stand on: the seat of a sofa, the mattress of a bed, else the top."""
         item = self.items[index]
         return item.z_m + item.size_m[2] * {"bed": 0.55, "sofa": 0.52}.get(item.kind, 1.0)
-
-    def nearest_wall(self, x: float, y: float) -> float:
-        """Distance from a point to the nearest wall."""
-        return min(x - self._low[0], self._high[0] - x, y - self._low[1], self._high[1] - y)
-
-    def distance(self, first: Item, second: Item) -> float:
-        """Between the middles of two things, on the floor."""
-        return hypot(first.x_m - second.x_m, first.y_m - second.y_m)
-
-
-def quarter_turns(yaw_rad: float) -> float:
-    """How many quarter turns a yaw is."""
-    return yaw_rad / (pi / 2)

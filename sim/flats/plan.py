@@ -142,7 +142,7 @@ def make_plan(rng: np.random.Generator, count: int) -> Plan:
     kinds = _draw_kinds(rng, count)
     height = float(rng.uniform(2.4, 3.0))
     for attempt in range(_TRIES):
-        areas = [rng.uniform(*_AREAS_M2[kind]) * (1 + attempt / 40) for kind in kinds]
+        areas = [rng.uniform(*_AREAS_M2[kind]) * (1 + 0.25 * min(attempt / 100, 1)) for kind in kinds]
         cuts = _cut_up(rng, kinds, areas)
         if not all(map(_is_roomlike, cuts)):
             continue
@@ -159,9 +159,9 @@ def _draw_kinds(rng: np.random.Generator, count: int) -> list[str]:
         first = "bed"
     kinds, wanted = [first], {"bed": 1.0, "kitchen": 1.0, "bath": 1.0, "study": 0.6, "living": 0.15}
     while len(kinds) < count:
-        weights = np.array([wanted[kind] * (0.22 if kind in kinds else 1.0) for kind in wanted])
+        weights = np.array([wanted[kind] * (0.35 if kind in kinds else 1.0) for kind in wanted])
         kind = list(wanted)[int(rng.choice(len(wanted), p=weights / weights.sum()))]
-        if kind != "bath" or kinds.count("bath") < (2 if count >= 4 else 1):
+        if kind != "bath" or kinds.count("bath") < (2 if count >= 3 else 1):
             kinds.append(kind)
     return kinds
 
@@ -194,7 +194,9 @@ def _cut_up(rng: np.random.Generator, kinds: list[str], areas: list[float]) -> l
 
 def _is_roomlike(cut: _Cut) -> bool:
     size = cut.high - cut.low
-    return bool(size.min() >= _SIDES_M[cut.kinds[0]] and size.max() <= _LONGEST_TO_SHORTEST * size.min())
+    kind = cut.kinds[0]
+    large = size.prod() > 1.3 * _AREAS_M2[kind][1]
+    return bool(size.min() >= _SIDES_M[kind] and size.max() <= _LONGEST_TO_SHORTEST * size.min() and not large)
 
 
 def _shared_wall(first: _Cut, second: _Cut) -> tuple[int, float, float, float] | None:
@@ -219,7 +221,7 @@ def _connect(rng: np.random.Generator, cuts: list[_Cut]) -> list[tuple] | None:
     for i in range(len(cuts)):
         for j in range(i + 1, len(cuts)):
             wall = _shared_wall(cuts[i], cuts[j])
-            wide = float(rng.uniform(0.80, 1.02))
+            wide = float(rng.uniform(0.78, 1.12))
             if wall is not None and wall[3] - wall[2] >= wide + 2 * _CORNER_M:
                 walls[i, j], width[i, j] = wall, wide
     baths = {index for index, cut in enumerate(cuts) if cut.kinds[0] == "bath"}
@@ -239,7 +241,7 @@ def _connect(rng: np.random.Generator, cuts: list[_Cut]) -> list[tuple] | None:
 
 
 def _finish(rng: np.random.Generator, cuts: list[_Cut], doors: list[tuple], height: float) -> Plan:
-    doorways = tuple(_doorway(rng, *door) for door in doors)
+    doorways = tuple(_doorway(rng, *door, height) for door in doors)
     extent = np.stack([np.min([cut.low for cut in cuts], axis=0), np.max([cut.high for cut in cuts], axis=0)])
     rooms, used = [], {}
     for index, cut in enumerate(cuts):
@@ -253,12 +255,12 @@ def _finish(rng: np.random.Generator, cuts: list[_Cut], doors: list[tuple], heig
     return Plan(tuple(rooms), doorways, height)
 
 
-def _doorway(rng: np.random.Generator, rooms: tuple[int, int], wall: tuple, width: float) -> Doorway:
+def _doorway(rng: np.random.Generator, rooms: tuple[int, int], wall: tuple, width: float, ceiling: float) -> Doorway:
     """A hole somewhere in a shared wall, more often near one of its ends: that leaves wall for furniture."""
     axis, across, low, high = wall
     span = (low + _CORNER_M + width / 2, high - _CORNER_M - width / 2)
     share = float(rng.choice([0.0, 1.0])) if rng.random() < 0.55 else float(rng.random())
     center = np.empty(2)
     center[axis], center[1 - axis] = across, span[0] + share * (span[1] - span[0])
-    height = float(rng.uniform(1.98, 2.14))
+    height = float(rng.uniform(1.88, min(2.34, ceiling - 0.2)))
     return Doorway(rooms, center, axis, width, height, INNER_WALL_M, bool(rng.random() < 0.7))

@@ -94,10 +94,10 @@ def _face_with_sofa(space: Space, tv: int, wall: Wall) -> None:
     """A sofa in front of the tv: against the far wall in a narrow room, in the open in a deep one."""
     screen = space.items[tv]
     depth = float(abs((space.room.high_m - space.room.low_m) @ wall.inward))
-    for _ in range(8):
+    for attempt in range(16):
         size = space.size("sofa")
         far = depth - WALL_GAP_M - size[0] / 2
-        shift = space.pick(-0.35, 0.35)
+        shift = space.pick(-0.35, 0.35) * (1 + attempt / 8)
         away = far if depth < 4.2 or space.chance(0.3) else min(space.pick(2.3, 3.4), far)
         base = (screen.x_m - wall.start[0]) * wall.inward[0] + (screen.y_m - wall.start[1]) * wall.inward[1]
         if away - base < 1.3:
@@ -113,7 +113,7 @@ def _face_with_sofa(space: Space, tv: int, wall: Wall) -> None:
                 space_at = space.items[sofa].ahead(size[0] / 2 + 0.3 + table[0] / 2, space.pick(-0.15, 0.15))
                 low = space.try_add(space.item("coffee table", table, *space_at, 0.0, screen.yaw_rad + pi))
                 _with_things_on(space, low)
-        if space.chance(0.3):
+        if space.chance(0.6):
             _second_sofa(space, sofa, gap)
         for _ in range(int(space.rng.choice(4, p=[0.3, 0.25, 0.25, 0.2]))):
             pillow(space, sofa)
@@ -174,20 +174,31 @@ def _chairs(space: Space, table: int) -> None:
         places += [(turn, (step + 0.5) / count * length - length / 2, depth) for step in range(count)]
     order = space.rng.permutation(len(places))
     kind = "stool" if space.chance(0.15) else "chair"
-    size = space.size(kind)
+    size, style = space.size(kind), space.style()
     for number in order[: int(space.rng.choice([1, 2, 3, 4, 6], p=[0.12, 0.25, 0.18, 0.3, 0.15]))]:
         turn, left, depth = places[int(number)]
-        beside(space, table, kind, size, turn, left, depth)
+        beside(space, table, kind, size, (turn, left, depth), style if space.chance(0.9) else None)
 
 
-def beside(space: Space, table: int, kind: str, size: tuple, turn: float, left: float, depth: float) -> int | None:
-    """A seat at one side of a table, facing it, with a gap that keeps the two apart."""
-    base = space.items[table]
+def beside(
+    space: Space, table: int, kind: str, size: tuple, place: tuple[float, float, float], style: int | None = None
+) -> int | None:
+    """A seat at one side of a table, facing it, with a gap that keeps the two apart.
+
+    Args:
+        space: the room.
+        table: index of the table.
+        kind: of seat.
+        size: of it.
+        place: which side (its direction less the table's yaw), how far left there, and how deep the table is there.
+        style: how it looks, like no other by default.
+    """
+    (turn, left, depth), base = place, space.items[table]
     away = depth / 2 + size[0] / 2 + space.pick(0.03, 0.12)
     turned = space.item("chair", size, base.x_m, base.y_m, 0.0, base.yaw_rad + turn)
     x, y = turned.ahead(away, left)
     jitter = space.pick(-0.16, 0.16)
-    return space.try_add(space.item(kind, size, x, y, 0.0, base.yaw_rad + turn + pi + jitter))
+    return space.try_add(space.item(kind, size, x, y, 0.0, base.yaw_rad + turn + pi + jitter, style=style))
 
 
 def desk(space: Space) -> int | None:
@@ -204,16 +215,16 @@ def desk(space: Space) -> int | None:
     if space.chance(0.4):
         space.on_top("table lamp", found, ahead_m=-size[0] * 0.2)
     chair = space.size("chair")
-    if beside(space, found, "chair", chair, 0.0, space.pick(-0.1, 0.1), size[0]) is None:
+    if beside(space, found, "chair", chair, (0.0, space.pick(-0.1, 0.1), size[0])) is None:
         space.keep_free(space.front(space.items[found], 0.5))
     return found
 
 
 def _bed(space: Space) -> None:
     """A bed with its head at a wall, something beside it, a closet."""
-    for _ in range(2 if space.room.area_m2 > 13 and space.chance(0.25) else 1):
+    for _ in range(2 if space.room.area_m2 > 12 and space.chance(0.35) else 1):
         _one_bed(space)
-    for _ in range(1 + space.chance(0.15)):
+    for _ in range(1 + space.chance(0.3)):
         if space.chance(0.8):
             space.along_wall("closet", front_m=0.55, corner=space.chance(0.6), tries=14)
     if space.chance(0.3):
@@ -222,9 +233,10 @@ def _bed(space: Space) -> None:
         desk(space)
     if space.chance(0.2):
         space.along_wall("bookshelf", front_m=0.45)
-    if space.chance(0.25):
-        wall = space.walls[int(space.rng.integers(4))]
-        _tv(space, wall)
+    beds = [item for item in space.items if item.kind == "bed"]
+    if beds and space.chance(0.45):
+        head = next(wall for wall in space.walls if abs(wall.yaw_rad - beds[0].yaw_rad) < 1e-6)
+        _tv(space, _opposite(space, head))
     if space.chance(0.04):
         space.along_wall("refrigerator", size=space.size("refrigerator", high=(0.6, 0.6, 1.0)), front_m=0.6)
 
@@ -255,8 +267,9 @@ def _kitchen(space: Space) -> None:
     units = ["stove", "counter"]
     units += ["refrigerator"] if space.chance(0.88) else []
     units += ["counter"] if space.chance(0.55) else []
-    units += ["washer"] if space.chance(0.22) else []
-    units += ["stove"] if space.chance(0.06) else []
+    units += ["washer"] if space.chance(0.3) else []
+    units += ["refrigerator"] if space.chance(0.1) else []
+    units += ["stove"] if space.chance(0.16) else []
     units = [units[int(i)] for i in space.rng.permutation(len(units))]
     walls = [space.walls[int(i)] for i in space.rng.permutation(4)]
     counters: list[int] = []
@@ -269,7 +282,7 @@ def _kitchen(space: Space) -> None:
         if not sinks or space.chance(0.12):
             sinks += space.on_top("kitchen sink", counter, ahead_m=0.0) is not None
     for counter in counters:
-        if space.chance(0.42):
+        if space.chance(0.6):
             space.on_top("microwave", counter, ahead_m=-0.05)
         if space.chance(0.15):
             space.on_top("pot plant", counter)
@@ -310,8 +323,9 @@ def _hang_cabinets(space: Space, counters: list[int]) -> None:
 
 def _bath(space: Space) -> None:
     """Toilet, washbasin with a mirror, bathtub, washer, along the walls."""
-    if space.chance(0.8):
-        space.along_wall("bathtub", corner=True, tries=16, size=_turned_tub(space))
+    for _ in range(1 + space.chance(0.12)):
+        if space.chance(0.8):
+            space.along_wall("bathtub", corner=True, tries=16, size=_turned_tub(space))
     space.along_wall("toilet", front_m=0.5, tries=20)
     if space.chance(0.06):
         space.along_wall("toilet", front_m=0.5, tries=20)
@@ -323,9 +337,7 @@ def _bath(space: Space) -> None:
             size = space.size("mirror", high=(1, 1.2, min(1.1, space.height_m - 1.35)))
             bottom = max(item.top_m + 0.1, 1.1)
             space.along_wall("mirror", size=size, wall=wall, near_m=_along(space, basin, wall), z_m=bottom, tries=1)
-    if space.chance(0.45):
-        space.along_wall("washer", front_m=0.5)
-    if space.chance(0.08):
+    for _ in range(int(space.rng.choice(3, p=[0.45, 0.4, 0.15]))):
         space.along_wall("washer", front_m=0.5)
     if space.chance(0.3):
         space.along_wall("cabinet", size=space.size("cabinet", high=(0.5, 0.9, 1.3)), front_m=0.4)
@@ -342,12 +354,14 @@ def _study(space: Space) -> None:
         desk(space)
     for _ in range(int(space.rng.choice([0, 1, 2, 3], p=[0.15, 0.45, 0.3, 0.1]))):
         space.along_wall("bookshelf", front_m=0.45)
-    if space.chance(0.3):
+    if space.chance(0.4):
         sofa = space.along_wall("sofa", front_m=0.4)
         if sofa is not None and space.chance(0.5):
             pillow(space, sofa)
     if space.chance(0.35):
         _with_things_on(space, space.along_wall("cabinet", front_m=0.45))
+    if space.chance(0.15):
+        _tv(space, space.walls[int(space.rng.integers(4))])
 
 
 def _with_things_on(space: Space, index: int | None) -> None:
@@ -358,7 +372,7 @@ def _with_things_on(space: Space, index: int | None) -> None:
         space.on_top("pot plant", index)
     if space.chance(0.2):
         space.on_top("table lamp", index)
-    if space.chance(0.05):
+    if space.chance(0.1):
         space.on_top("microwave", index)
 
 
@@ -376,8 +390,32 @@ _SMALL = {
 }
 
 
+# What stands along the walls of a room where there is still place.
+_FILL = {
+    "living": ("bookshelf", "cabinet", "plant", "floor lamp", "chair", "sofa", "tv cabinet"),
+    "bed": ("closet", "cabinet", "bookshelf", "chair", "plant", "nightstand"),
+    "kitchen": ("cabinet", "counter", "chair", "plant", "bookshelf"),
+    "bath": ("cabinet", "stool", "trash bin", "plant"),
+    "study": ("bookshelf", "cabinet", "closet", "chair", "plant"),
+}
+_FILL_M2 = 8.0
+
+
+def _fill(space: Space, clutter: float) -> None:
+    """The more furniture the larger the room."""
+    kinds = _FILL[space.room.kind]
+    for _ in range(min(int(space.rng.poisson(clutter * space.room.area_m2 / _FILL_M2)), 6)):
+        kind = kinds[int(space.rng.integers(len(kinds)))]
+        if kind == "sofa" and not any(item.kind == "sofa" for item in space.items):
+            continue  # the first one faces the tv
+        found = space.along_wall(kind, front_m=0.4, tries=5)
+        if kind in ("cabinet", "tv cabinet", "nightstand"):
+            _with_things_on(space, found)
+
+
 def _common(space: Space, clutter: float) -> None:
     """What any room may have: lights, things in corners and on walls."""
+    _fill(space, clutter)
     for kind, mean in _SMALL.items():
         for _ in range(min(int(space.rng.poisson(clutter * mean[space.room.kind])), 4)):
             _small(space, kind)

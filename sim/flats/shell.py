@@ -50,7 +50,7 @@ def _choice(rng: np.random.Generator, options: dict, kind: str) -> str:
 
 def _floor(shapes: Shapes, plan: Plan, room: Room, rng: np.random.Generator) -> None:
     kind = _choice(rng, _FLOORS, room.kind)
-    tints = {"tiles": colors.PAINTS + colors.ENAMELS[:3] + ((120, 124, 130),), "carpet": colors.CLOTHS}
+    tints = {"tiles": colors.PAINTS + colors.ENAMELS[:3] + ((120, 124, 130),), "carpet": colors.CARPETS}
     material = shapes.looks.pick(kind, tints.get(kind, colors.WOODS), rng)
     size = room.high_m - room.low_m
     offset = tuple(rng.uniform(0, 2, 2))
@@ -58,7 +58,7 @@ def _floor(shapes: Shapes, plan: Plan, room: Room, rng: np.random.Generator) -> 
 
 
 def _ceiling(shapes: Shapes, plan: Plan, room: Room, rng: np.random.Generator) -> None:
-    material = shapes.looks.pick("plaster", ((244, 243, 238), (236, 234, 226)), rng)
+    material = shapes.looks.pick("ceiling", ((252, 251, 247), (246, 244, 236)), rng)
     size = room.high_m - room.low_m
     origin = (room.low_m[0], room.high_m[1], plan.height_m)
     shapes.quad("surface", material, origin, (size[0], 0, 0), (0, -size[1], 0), tuple(rng.uniform(0, 2, 2)))
@@ -69,7 +69,7 @@ def _walls(shapes: Shapes, plan: Plan, room: Room, rng: np.random.Generator) -> 
     material = _wall_look(shapes, room, rng)
     accent = _wall_look(shapes, room, rng)
     odd = int(rng.integers(4)) if rng.random() < 0.45 else -1
-    wood = shapes.looks.pick("wood", colors.WOODS + colors.ENAMELS[:2], rng)
+    wood = shapes.looks.board(rng)
     run = float(rng.uniform(0, 3))
     for side, wall in enumerate(room.walls):
         spans = [plan.doorways[number].span_on(wall) for number in room.doorways]
@@ -120,7 +120,7 @@ def _skirting(shapes: Shapes, material: int, wall: Wall, doors: list[tuple]) -> 
 
 def _doorway(shapes: Shapes, door: Doorway, rng: np.random.Generator) -> None:
     """Frame, lintel and threshold; one walks through along x."""
-    wood = shapes.looks.pick("wood", colors.WOODS + colors.ENAMELS[:2], rng)
+    wood = shapes.looks.board(rng)
     half, depth, top = door.width_m / 2, door.thickness_m / 2, door.height_m
     out, wide = _FRAME_M
     for y in (-1.0, 1.0):

@@ -122,7 +122,17 @@ def _carpet(rng: np.random.Generator) -> np.ndarray:
 def _plaster(rng: np.random.Generator) -> np.ndarray:
     """Rough paint with clouds of shade wide enough to be seen from across a room."""
     clouds = _noise(rng, 128, 192, 26) + 0.7 * _noise(rng, 128, 192, 9)
-    return 0.87 + rng.uniform(0.035, 0.07) * clouds + 0.02 * _noise(rng, 128, 192, 2)
+    return 0.89 + rng.uniform(0.03, 0.05) * clouds + 0.02 * _noise(rng, 128, 192, 2)
+
+
+def _ceiling(rng: np.random.Generator) -> np.ndarray:
+    """Nearly even paint, or panels with joints."""
+    image = 0.96 + 0.015 * _noise(rng, _SIZE, _SIZE, 22)
+    if rng.random() < 0.4:
+        count = int(rng.integers(2, 5))
+        joint = np.diff((np.arange(_SIZE) * count) // _SIZE, prepend=-1) != 0
+        image[joint] = image[:, joint] = 0.78
+    return image
 
 
 def _stripes(rng: np.random.Generator) -> np.ndarray:
@@ -299,6 +309,7 @@ KINDS: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "marble": _marble,
     "carpet": _carpet,
     "plaster": _plaster,
+    "ceiling": _ceiling,
     "stripes": _stripes,
     "motif": _motif,
     "brick": _brick,
