@@ -49,18 +49,16 @@ def number_options(
 def _drawn(
     answer: float, spread: tuple[float, float], step: float, decimals: int, rng: np.random.Generator
 ) -> list | None:
-    wrong = [_wrong(answer, spread, decimals, rng) for _ in range(_WRONG)]
-    for _ in range(_ROUNDS):
-        values = [answer, *wrong]
-        clashing = [
-            place
-            for place in range(_WRONG)
-            if any(abs(values[place + 1] - other) < step for index, other in enumerate(values) if index != place + 1)
-        ]
-        if not clashing:
+    """Draws all wrong numbers, then again in turn each that is too close to another number, for some rounds."""
+    values = [answer, *(_wrong(answer, spread, decimals, rng) for _ in range(_WRONG))]
+    for _ in range(_ROUNDS + 1):
+        redrawn = False
+        for place in range(1, _WRONG + 1):
+            others = values[:place] + values[place + 1 :]
+            if any(abs(values[place] - other) < step for other in others):
+                values[place], redrawn = _wrong(answer, spread, decimals, rng), True
+        if not redrawn:
             return values
-        for place in clashing:
-            wrong[place] = _wrong(answer, spread, decimals, rng)
     return None
 
 

@@ -29,14 +29,14 @@ def counting_candidates(
 
 def size_candidates(truth: SceneTruth, task: str, rng: np.random.Generator, limit: int | None) -> Iterator[Candidate]:
     """Every category; a question where there is one object of it."""
-    for category, count in truth.graph.counts.items():
+    for category in truth.graph.counts:
         items = truth.objects[category]
         if not items:
             yield Candidate(task, {"category": category}, "no_box")
             continue
         size_cm = 100 * longest_side_m(items[0].box)
         answer = round(size_cm)
-        reason = "category_not_unique" if count != 1 else "size_below_1cm" if answer < 1 else None
+        reason = "category_not_unique" if category not in truth.unique else "size_below_1cm" if answer < 1 else None
         yield Candidate(task, {"category": category}, reason, size_cm, answer, instance_ids=instance_ids(items[0]))
 
 

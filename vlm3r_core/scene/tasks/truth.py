@@ -28,13 +28,12 @@ class SceneTruth:
 
     def __init__(self, graph: SceneGraph, settings: GeneratorSettings):
         self.graph, self.settings = graph, settings
-        self.objects: dict[str, tuple[SceneObject, ...]] = {}
         grouped: dict[str, list[SceneObject]] = {category: [] for category in graph.counts}
         for item in graph.objects:
             grouped[item.category].append(item)
-        self.objects = {category: tuple(items) for category, items in grouped.items()}
+        self.objects: dict[str, tuple[SceneObject, ...]] = {name: tuple(items) for name, items in grouped.items()}
         self.categories = tuple(category for category, items in self.objects.items() if items)
-        self.unique = tuple(category for category in self.categories if graph.counts[category] == 1)
+        self.unique = tuple(filter(self._is_unique, self.categories))
         self.by_id: dict[int, SceneObject] = {}
         for item in graph.objects:
             if item.instance_id is not None:
@@ -44,6 +43,16 @@ class SceneTruth:
         self._samples: dict[int, np.ndarray | None] = {}
         self._from_cameras: dict[int, np.ndarray] = {}
         self._extents: dict[tuple[int, int], np.ndarray] = {}
+
+    def _is_unique(self, category: str) -> bool:
+        """Counted once; and, but for the published generator, with one box, be it listed twice."""
+        first, *others = self.objects[category]
+        same = all(
+            np.array_equal(first.box.center_m, item.box.center_m)
+            and np.array_equal(first.box.lengths_m, item.box.lengths_m)
+            for item in others
+        )
+        return self.graph.counts[category] == 1 and (same or self.settings.as_published)
 
     @cached_property
     def frames(self) -> tuple[CameraFrame, ...]:
