@@ -27,7 +27,7 @@ def choose_lookouts(
         start: [3], one of the candidates; the others can be reached from it.
         camera: height and tilt of the camera; the lens is the world's.
         candidates: how many places are tried.
-        share: of the objects and of the floor seen from all candidates together, in 0..1; both count the same.
+        share: of the objects, and of the floor, seen from all candidates together, in 0..1.
 
     Returns:
         Feet [3] of each.
@@ -38,14 +38,15 @@ def choose_lookouts(
     seen = [_seen_around(env, place, camera, objects) for place in places]
     union = set().union(*seen)
     count = {kind: sum(item[0] == kind for item in union) for kind in ("object", "floor")}
-    chosen, known, value = [], set(), 0.0
-    total = sum(number > 0 for number in count.values())
-    while value < share * total - 1e-9:
-        gains = [sum(1 / count[item[0]] for item in sorted(items - known)) for items in seen]
+    chosen, known = [], set()
+    while True:
+        lacking = [kind for kind in count if sum(item[0] == kind for item in known) < share * count[kind]]
+        if not lacking:
+            break
+        gains = [sum(1 / count[item[0]] for item in sorted(items - known) if item[0] in lacking) for items in seen]
         best = int(np.argmax(gains))
         chosen.append(places[best])
         known |= seen[best]
-        value += gains[best]
     return chosen
 
 
