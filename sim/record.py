@@ -29,7 +29,7 @@ from sim.walks import Walk, WalkSettings, make_walk
 from sim.world.render import Picture
 from sim.world.sensor import SensorSettings, blurred, noisy
 from sim.worlds import open_env
-from vlm3r_core.config import check_choice, check_settings, setting
+from vlm3r_core.config import check_settings, setting
 from vlm3r_core.cpu import share_cores
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.metadata import write_metadata
@@ -86,7 +86,10 @@ def record(
         FileExistsError: there is something at the target already.
     """
     settings, target = settings or RecordSettings(), Path(target)
-    check_choice("ending of the recording", target.suffix.lower(), KINDS)
+    if target.suffix.lower() not in KINDS:
+        raise ValueError(
+            f"a recording's name must end in .mp4 or .mcap, or have no ending for a folder, got {target.suffix!r}"
+        )
     empty = target.is_dir() and not any(target.iterdir())
     if target.exists() and not empty and not settings.overwrite:
         raise FileExistsError(f"{target} exists already; give another name, or ask to overwrite it")
