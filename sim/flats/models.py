@@ -283,7 +283,7 @@ def _washbasin(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator
         s.tube("foot", white, -d * 0.3, d * 0.1, -w * 0.16, w * 0.16, 0.0, rim - 0.15)
     else:
         body = s.looks.board(rng)
-        s.box("cabinet", body, -d / 2, d / 2 - 0.05, -w * 0.45, w * 0.45, 0.05, rim - 0.15)
+        s.box("cabinet", body, -d / 2, d / 2 - 0.05, -w * 0.45, w * 0.45, 0.0, rim - 0.15)
         _fronts(s, body, d / 2 - 0.05, -w * 0.44, w * 0.44, 0.08, rim - 0.17, 2, 1, rng)
     _basin(s, white, -d / 2, d / 2, w, rim - 0.15, rim)
     s.box("tap", metal, -d / 2 + 0.03, -d / 2 + 0.07, -0.02, 0.02, rim, h)

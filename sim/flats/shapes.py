@@ -81,7 +81,8 @@ class Shapes:
         self.frames: list[tuple[float, float, float, float]] = []
         self.parts: list[str] = []
         self._names: list[str] = []
-        self._part_index: dict[tuple[int, str], int] = {}
+        self._part_index: dict[tuple[int, str, int], int] = {}
+        self._looks_of_part: dict[tuple[int, str], int] = {}
         self._boxes: list[tuple] = []
         self._tubes: list[tuple] = []
         self._quads: list[tuple] = []
@@ -94,7 +95,7 @@ class Shapes:
 
     def box(self, part: str, material: int, x0: float, x1: float, y0: float, y1: float, z0: float, z1: float) -> None:
         """A box between two corners."""
-        self._boxes.append((len(self.frames) - 1, self._part(part), material, x0, x1, y0, y1, z0, z1))
+        self._boxes.append((len(self.frames) - 1, self._part(part, material), material, x0, x1, y0, y1, z0, z1))
 
     def tube(
         self,
@@ -114,7 +115,9 @@ class Shapes:
 
         A taper above 1 makes the bottom narrow instead.
         """
-        self._tubes.append((len(self.frames) - 1, self._part(part), material, x0, x1, y0, y1, z0, z1, taper, axis))
+        self._tubes.append(
+            (len(self.frames) - 1, self._part(part, material), material, x0, x1, y0, y1, z0, z1, taper, axis)
+        )
 
     def quad(self, part: str, material: int, origin: tuple, right: tuple, up: tuple, uv_m: tuple = (0.0, 0.0)) -> None:
         """A flat rectangle seen from the side where `right` leads right and `up` up.
@@ -125,13 +128,16 @@ class Shapes:
             origin: [3] lower left corner; right, up [3]: edges from there.
             uv_m: where on the texture the corner lies, metres.
         """
-        self._quads.append((len(self.frames) - 1, self._part(part), material, *origin, *right, *up, *uv_m))
+        self._quads.append((len(self.frames) - 1, self._part(part, material), material, *origin, *right, *up, *uv_m))
 
-    def _part(self, name: str) -> int:
-        key = (len(self.frames) - 1, name)
+    def _part(self, name: str, material: int) -> int:
+        """Index of a part; a file's part has one material, so another material makes it another part."""
+        thing = len(self.frames) - 1
+        key = (thing, name, material)
         if key not in self._part_index:
+            looks = self._looks_of_part[thing, name] = self._looks_of_part.get((thing, name), 0) + 1
             self._part_index[key] = len(self.parts)
-            self.parts.append(f"{self._names[-1]}/{name}")
+            self.parts.append(f"{self._names[-1]}/{name}" + (f"_{looks}" if looks > 1 else ""))
         return self._part_index[key]
 
     def solids(self) -> Solids:
