@@ -304,7 +304,9 @@ def test_letters_are_even_over_a_set_and_questions_follow():
             assert after.question == question_text(task, after.names, after.choices)
         assert balance_letters(items, 7) == balanced
         assert balance_letters(items, 8) != balanced
-        # the right answer tells nothing about its letter, nor the letter about the answer
+        for answer in {item.ground_truth for item in items}:
+            letters = Counter(item.mc_answer for item in balanced if item.ground_truth == answer)
+            assert max(letters.values()) - (min(letters.values()) if len(letters) == len(counts) else 0) <= 2
     numbers = items_of(graphs[0], "object_abs_distance")
     assert balance_letters(numbers, 7) == list(numbers)
 
@@ -415,6 +417,15 @@ def test_names_of_tasks():
         expand_tasks(["object_countng"])
     with pytest.raises(ValueError, match="task must be one of"):
         generate(wide_scene(), "nothing", EXACT)
+    capped = replace(EXACT, per_scene=4, caps=(("obj_appearance_order", 0), ("object_rel_direction_v1", 9)))
+    counts = {task: len(items_of(wide_scene(), task, capped)) for task in TASKS}
+    assert (counts["obj_appearance_order"], counts["object_rel_direction_v1"], counts["object_abs_distance"]) == (
+        0,
+        9,
+        4,
+    )
+    with pytest.raises(ValueError, match=r"caps of object_counting must be at least 0, got -1"):
+        GeneratorSettings(caps=(("object_counting", -1),))
     with pytest.raises(ValueError, match=r"truth must be one of benchmark, exact, got 'exakt'"):
         GeneratorSettings(truth="exakt")
     with pytest.raises(ValueError, match="settings that differ"):

@@ -95,7 +95,9 @@ def with_letters(choices: Iterable[object]) -> tuple[str, ...]:
 
 
 def balance_letters(items: Sequence[QaItem], seed: int) -> list[QaItem]:
-    """Deals the letters of the right answers evenly over a whole set; questions that list the options follow.
+    """Deals the letters of the right answers evenly over a whole set, and for each answer.
+
+    Questions that list their options follow.
 
     Args:
         items: questions in their standing order; those for a number stay as they are.
@@ -108,8 +110,10 @@ def balance_letters(items: Sequence[QaItem], seed: int) -> list[QaItem]:
     balanced = list(items)
     for (task, count), members in groups.items():
         rng = seeded(seed, "letters", task, str(count))
-        letters = rng.permutation(np.arange(len(members)) % count)
-        for index, letter in zip(members, letters.tolist(), strict=True):
+        # every letter once in each run of neighbours, sorted by answer: even over the set and for each answer
+        members = sorted(members, key=lambda index: items[index].ground_truth)
+        letters = np.concatenate([rng.permutation(count) for _ in range(-(-len(members) // count))])
+        for index, letter in zip(members, letters.tolist(), strict=False):
             balanced[index] = _relettered(items[index], letter, rng)
     return balanced
 

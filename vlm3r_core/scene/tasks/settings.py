@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vlm3r_core.config import check_choice, check_settings, setting
+from vlm3r_core.config import check_choice, check_range, check_settings, setting
 from vlm3r_core.scene.questions import WORDINGS
 
 TRUTHS = ("benchmark", "exact")
@@ -36,6 +36,13 @@ VSTI_TASKS = {
     "obj_obj_relative_pos_lr": 3,
     "obj_obj_relative_pos_ud": 6,
 }
+# as far as the published training files tell theirs, for GeneratorSettings.caps
+VSTI_TRAIN_CAPS = (
+    ("camera_obj_abs_dist", 2000),
+    ("obj_obj_relative_pos_nf", 120),
+    ("obj_obj_relative_pos_lr", 60),
+    ("obj_obj_relative_pos_ud", 120),
+)
 _CAPS = VSI_TASKS | VSTI_TASKS
 TASKS = tuple(_CAPS)
 _SETS = {"all": TASKS, "vsi": tuple(VSI_TASKS), "vsti": tuple(VSTI_TASKS)}
@@ -51,6 +58,7 @@ class GeneratorSettings:
     as_published: bool = setting(False, "with the published generator's known defects, to reproduce released data")
     wording: str = setting("vlm3r", "of the training data, or of VSI-Bench's items", choices=WORDINGS)
     per_scene: int = setting(0, "questions of a task from a scene at most; 0: as the published driver", span=(0, 10**6))
+    caps: tuple[tuple[str, int], ...] = setting((), "(task, number) pairs: questions of single tasks at most")
     tries: int = setting(10, "candidates judged at most for each question wanted", span=(1, 10**4))
     balance_answers: bool = setting(True, "as many questions of every fixed answer (left, right, ...) in a scene")
     numeric_options: bool = setting(False, "give questions for a number four options too; as_published always does")
@@ -60,6 +68,9 @@ class GeneratorSettings:
 
     def __post_init__(self):
         check_settings(self)
+        for task, cap in self.caps:
+            check_choice("task in GeneratorSettings.caps", task, TASKS)
+            check_range(f"GeneratorSettings.caps of {task}", cap, 0)
 
     def cap(self, task: str) -> int | None:
         """How many questions of a task a scene may give, None for all.
@@ -68,7 +79,7 @@ class GeneratorSettings:
             ValueError: no such task.
         """
         check_choice("task", task, TASKS)
-        return self.per_scene or _CAPS[task]
+        return dict(self.caps).get(task, self.per_scene or _CAPS[task])
 
 
 def expand_tasks(names: Iterable[str]) -> tuple[str, ...]:
