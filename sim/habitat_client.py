@@ -210,7 +210,7 @@ class ServerProcess:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
         self._socket.connect(endpoint)
         self._count = 0
-        self._cleanup = weakref.finalize(self, _end, self._process, self._context)
+        self._cleanup = weakref.finalize(self, _end, self._process, self._socket, self._context)
 
     @property
     def pid(self) -> int:
@@ -285,9 +285,8 @@ class ServerProcess:
         if lacking is None:
             return ""
         name = lacking[1].split(".")[0]
-        packages = {"zmq": "pyzmq", "habitat_sim": "habitat-sim"}
-        python = self._process.args[0]
-        how = _GUIDE if name in ("habitat_sim", "quaternion", "magnum") else f"run {python} -m pip install {packages.get(name, name)}"
+        python, package = self._process.args[0], {"zmq": "pyzmq"}.get(name, name)
+        how = _GUIDE if name == "habitat_sim" else f"run {python} -m pip install {package}"
         return (
             f": {python} has no {name}; {how}, or name another interpreter in {PYTHON_VARIABLE}. It needs habitat_sim, "
             "numpy, pyzmq and msgpack"
@@ -304,11 +303,13 @@ class ServerProcess:
             return ""
 
 
-def _end(process: subprocess.Popen, context: zmq.Context) -> None:
-    context.destroy(linger=0)
+def _end(process: subprocess.Popen, door: zmq.Socket, context: zmq.Context) -> None:
+    """Holds the socket itself: a context waits forever for one that the garbage collector took unclosed."""
     process.terminate()
     try:
         process.wait(_QUIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    door.close(linger=0)
+    context.term()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sim.convert_mesh import scene_of
 from sim.env import Action, FloorMap, Observation, TimeStep
 from sim.episode import Episode
 from sim.habitat.frames import box_from_habitat, camera_to_habitat, points_from_habitat, points_to_habitat
@@ -110,9 +111,11 @@ class HabitatEnv:
         )
         client = HabitatClient(find_interpreter(python), server, program)
         try:
-            opened, none_id = scene.resolve(), 0
+            opened, none_id = scene.absolute(), 0
             if config is None:
-                opened, none_id = write_stage(scene, mesh, ids, graph, client.folder, "z" if up == "z" else "y")
+                as_it_is = scene.suffix.lower() == ".glb"
+                render, axis = (scene, "z" if up == "z" else "y") if as_it_is else (scene_of(mesh), "y")
+                opened, none_id = write_stage(render, mesh, ids, graph, client.folder, axis)
             areas = WalkableAreas(_loaded(client, opened, settings), field)
             if config is not None and annotation_path is None:
                 graph = replace(graph, **_annotated(client))

@@ -189,7 +189,8 @@ def _called(name: object, args: object, backend: object) -> dict:
     checks = _CALLS[name]
     if set(args) != set(checks):
         raise BadRequest(f"{name} takes {', '.join(checks) or 'nothing'}, got {', '.join(map(str, args)) or 'nothing'}")
-    return getattr(backend, name)(**{key: check(f"{name}: {key}", args[key]) for key, check in checks.items()})
+    checked = {key: check(f"{name}: {key}", args[key]) for key, check in checks.items()}
+    return getattr(backend, name)(**checked)
 
 
 def serve(endpoint: str, backend: object) -> None:

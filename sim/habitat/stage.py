@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import trimesh
-from PIL import Image
 
 from sim.world.mesh import R_Z_UP_FROM_Y_UP, Mesh
 from vlm3r_core.scene.graph import SceneGraph
@@ -53,16 +52,18 @@ def up_axis_of(config: Path) -> str:
     return up
 
 
-def write_stage(scene: Path, mesh: Mesh, id_of_face: np.ndarray, graph: SceneGraph, folder: Path, up: str) -> tuple:
+def write_stage(
+    render: Path | trimesh.Scene, mesh: Mesh, id_of_face: np.ndarray, graph: SceneGraph, folder: Path, up: str
+) -> tuple[Path, int]:
     """Describes a scene for Habitat.
 
     Args:
-        scene: the user's mesh file; a .glb is used as it is, others are converted.
-        mesh: what load_mesh read from it.
+        render: what to draw: the user's .glb as it is, or another kind of file converted.
+        mesh: what load_mesh read from the user's file.
         id_of_face: int [T], instance id of every triangle, 0 for none.
         graph: categories of the ids.
         folder: where to write.
-        up: which axis of a .glb is up, "y" or "z".
+        up: which axis is up in what to draw, "y" or "z".
 
     Returns:
         (file to open, id that stands for "none" in its pictures, 0 where there are no ids at all).
@@ -72,11 +73,10 @@ def write_stage(scene: Path, mesh: Mesh, id_of_face: np.ndarray, graph: SceneGra
     only as uint32 and without categories.
     """
     target = folder / "scene.glb"
-    if scene.suffix.lower() == ".glb":
-        _link(scene, target)
+    if isinstance(render, Path):
+        _link(render, target)
     else:
-        target.write_bytes(glb_of(mesh))
-        up = "y"
+        target.write_bytes(two_sided_glb(render))
     config = {
         "render_asset": target.name,
         "origin": [0, 0, 0],
@@ -138,27 +138,15 @@ def semantic_glb(mesh: Mesh, ids: np.ndarray, colors: np.ndarray, up: str) -> by
     return trimesh.Scene(part).export(file_type="glb")
 
 
-def glb_of(mesh: Mesh) -> bytes:
-    """The mesh with its colours and textures as a .glb file, Y up."""
-    scene = trimesh.Scene()
-    for number, material in enumerate(mesh.materials):
-        faces = mesh.faces[mesh.material_of_face == number]
-        used, corner = np.unique(faces, return_inverse=True)
-        image = None if material.texture is None else Image.fromarray(material.texture)
-        look = trimesh.visual.material.PBRMaterial(
-            baseColorFactor=np.round(np.array(material.factor) * 255).astype(np.uint8),
-            baseColorTexture=image,
-            doubleSided=material.double_sided,
-            alphaMode="MASK" if material.alpha_cutoff else "OPAQUE",
-            alphaCutoff=material.alpha_cutoff or None,
-        )
-        visual = trimesh.visual.TextureVisuals(uv=mesh.uv[used], material=look)
-        if (mesh.colors[used] != 255).any():
-            visual.vertex_attributes["color"] = mesh.colors[used]
-        part = trimesh.Trimesh(
-            _in_file_axes(mesh.vertices_m[used], "y"), corner.reshape(-1, 3), visual=visual, process=False
-        )
-        scene.add_geometry(part, node_name=f"part_{number}", geom_name=f"part_{number}")
+def two_sided_glb(scene: trimesh.Scene) -> bytes:
+    """A converted scene as a .glb file in which vertex colours show from both sides, as we draw them."""
+    for part in scene.geometry.values():
+        if part.visual.kind == "vertex":  # trimesh writes no material for these, and Habitat then leaves out backs
+            colors = part.visual.vertex_colors
+            part.visual = trimesh.visual.TextureVisuals(
+                material=trimesh.visual.material.PBRMaterial(doubleSided=True, metallicFactor=0.0, roughnessFactor=1.0)
+            )
+            part.visual.vertex_attributes["color"] = colors
     return scene.export(file_type="glb")
 
 
