@@ -84,8 +84,8 @@ def markdown(result: dict) -> str:
         f"{result['model']}, {result['dtype']} on {result['device']}, {result['frames']} frames = "
         f"{result['visual_tokens']} visual tokens, a question of {result['question_tokens']} tokens. The floor counts "
         f"multiplications of the packed step at the measured {result['machine']['peak_gflops']:,.0f} GFLOP/s. Features "
-        f"of the frozen encoders are given, but for the ratio with encoders, whose {encode_s:.2f} s a video are added to "
-        f"every step, as where nothing is cached. "
+        f"of the frozen encoders are given, but for the ratio with encoders, whose {encode_s:.2f} s a video are added "
+        "to every step, as where nothing is cached. "
         f"Machine: {machine_line(result['machine'])}."
     )
     parts = [caption, markdown_table(header, rows)]
