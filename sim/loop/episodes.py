@@ -6,22 +6,22 @@ Episodes in flats must be of flats nobody trained on: training uses flats of see
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from zlib import crc32
 
 import numpy as np
 
-from sim.camera import CameraSettings, camera_pose
+from sim.camera import CameraSettings, camera_pose, yaw_of
 from sim.env import Env
-from sim.episode import TASKS, Episode
+from sim.episode import Episode
 from sim.loop.goal import Goal, NoAccess, object_goal
 from sim.loop.trial import visible_ids
+from sim.route.item import RouteItem
 from sim.route.settings import RouteSettings
 from sim.walks import WalkSettings, make_walk
 from sim.world.annotation import STRUCTURE
-from vlm3r_core.config import check_choice, check_settings, setting
+from vlm3r_core.config import check_settings, setting
 from vlm3r_core.scene.graph import SceneObject
 
 # Flats for tests and measurements: their seeds start here. Training data must come from seeds below.
@@ -47,115 +47,110 @@ class EpisodeSettings:
         check_settings(self)
 
 
-def make_episodes(
-    env: Env,
-    task: str,
-    count: int,
-    seed: int,
-    settings: EpisodeSettings,
-    camera: CameraSettings,
-    advance: Callable[[], object] = lambda: None,
-) -> list[Episode]:
-    """Episodes in one world; the same arguments give the same episodes.
+def find_episodes(
+    env: Env, count: int, seed: int, settings: EpisodeSettings, camera: CameraSettings
+) -> Iterator[Episode]:
+    """Episodes that look for a thing of which there is one and which the walk showed; each thing in turn.
 
     Args:
         env: the world.
-        task: "route" or "find".
-        count: how many.
-        seed: of everything random.
+        count: how many at most; a small world may offer fewer.
+        seed: of everything random; the same arguments give the same episodes.
         settings: what they are like.
         camera: the robot's.
-        advance: called after every episode.
-
-    Raises:
-        ValueError: the world does not offer so many.
     """
-    check_choice("task", task, TASKS)
-    rng = np.random.default_rng((seed, TASKS.index(task)))
-    walk, seen = _watch(env, rng, settings)
-    plan = _Plan(count, seed, camera, seen)
-    found = (_route_episodes if task == "route" else _find_episodes)(env, rng, settings, plan)
-    episodes = []
-    for number, fields in enumerate(islice(found, count)):
-        fields["T_WC_start"] = fields["T_WC_start"].round(6)
-        name = {"id": f"{task}-{env.scene_id}-{number:03d}", "task": task, "scene": env.scene_id}
-        limits = {"max_steps": settings.max_steps, "max_path_m": settings.max_path_m}
-        own_seed = int(np.random.SeedSequence((seed, crc32(env.scene_id.encode()), number)).generate_state(1)[0])
-        episodes.append(Episode(**name, **fields, **limits, seed=own_seed, T_WC_watch=walk))
-        advance()
-    if len(episodes) < count:
-        raise ValueError(
-            f"scene {env.scene_id!r} offers {len(episodes)} {task} episodes, {count} were asked for; ask for fewer "
-            "there, or take a larger world"
-        )
-    return episodes
-
-
-# ---- what is watched
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is wanted of a world: how many episodes, their seed, the camera, and the ids the walk showed."""
-
-    count: int
-    seed: int
-    camera: CameraSettings
-    seen: frozenset[int]
-
-
-def _watch(env: Env, rng: np.random.Generator, settings: EpisodeSettings) -> tuple[np.ndarray, frozenset[int]]:
-    """A walk [N, 4, 4] and the ids of what it showed."""
-    walk = make_walk(env, rng, settings.walk)
-    chosen = np.unique(np.linspace(0, len(walk) - 1, settings.watch_frames).round().astype(int))
-    poses = np.asarray(walk.T_WC)[chosen].round(6)
-    ids: set[int] = set()
-    for pose in poses:
-        ids |= visible_ids(env.view(pose), settings.seen_share)
-    return poses, frozenset(ids)
-
-
-# ---- the two tasks
-
-
-def _route_episodes(env: Env, rng, settings: EpisodeSettings, plan: _Plan) -> Iterator[dict]:
-    """Fields of episodes that follow a way which words can tell; all landmarks were on the walk watched."""
-    from sim.routes import make_routes
-
-    routes = make_routes(env, plan.count, plan.seed, settings.routes, progress=False)
-    for item in routes:
-        yield {
-            "T_WC_start": item.T_WC_start,
-            "goal_category": item.goal,
-            "goal_object_id": item.goal_id,
-            "landmarks": (item.start, item.facing, *item.via),
-            "reference_m": item.waypoints,
-            "turns": item.answer_text,
-        }
-
-
-def _find_episodes(env: Env, rng, settings: EpisodeSettings, plan: _Plan) -> Iterator[dict]:
-    """Fields of episodes that look for a thing of which there is one and which the walk showed; each thing in turn."""
-    goals = _goals(env, rng, plan)
+    rng = _rng_of(env, seed, 0)
+    walk = watched_walk(env, seed, settings)
+    goals = _goals(env, rng, _seen_on(env, walk, settings.seen_share), camera)
     order = [goals[index] for index in rng.permutation(len(goals))]
-    for attempt in range(_START_TRIES * plan.count if order else 0):
+    number = 0
+    for attempt in range(_START_TRIES * count if order else 0):
         thing, goal = order[attempt % len(order)]
         feet, yaw_rad = env.sample_navigable(rng), rng.uniform(-np.pi, np.pi)
-        if settings.min_way_m <= goal.distance_m(feet) <= settings.max_way_m:
-            yield {
-                "T_WC_start": camera_pose(feet, yaw_rad, plan.camera),
-                "goal_category": thing.category,
-                "goal_object_id": thing.instance_id,
-            }
+        if not settings.min_way_m <= goal.distance_m(feet) <= settings.max_way_m:
+            continue
+        start = camera_pose(feet, yaw_rad, camera).round(6)
+        target = {"goal_category": thing.category, "goal_object_id": thing.instance_id}
+        yield Episode(T_WC_start=start, T_WC_watch=walk, **target, **_common("find", env, number, seed, settings))
+        number += 1
+        if number == count:
+            return
 
 
-def _goals(env: Env, rng: np.random.Generator, plan: _Plan) -> list[tuple[SceneObject, Goal]]:
+def route_episodes(
+    env: Env,
+    items: Iterable[RouteItem],
+    before: Sequence[Episode],
+    seed: int,
+    settings: EpisodeSettings,
+    camera: CameraSettings,
+) -> list[Episode]:
+    """Episodes of following routes.
+
+    Args:
+        env: their world.
+        items: the routes.
+        before: episodes of this world that were made earlier.
+        seed: of everything random.
+        settings: what episodes are like.
+        camera: the robot's.
+    """
+    items = list(items)
+    if not items:
+        return []
+    walk = before[0].T_WC_watch if before else watched_walk(env, seed, settings)
+    return [
+        Episode(
+            T_WC_start=camera_pose(item.waypoints[0], yaw_of(item.T_WC_start), camera).round(6),
+            T_WC_watch=walk,
+            goal_category=item.goal,
+            goal_object_id=item.goal_id,
+            landmarks=(item.start, item.facing, *item.via),
+            reference_m=item.waypoints,
+            turns=item.answer_text,
+            **_common("route", env, number, seed, settings),
+        )
+        for number, item in enumerate(items, len(before))
+    ]
+
+
+def watched_walk(env: Env, seed: int, settings: EpisodeSettings) -> np.ndarray:
+    """Camera poses [N, 4, 4] of a walk that shows most of a world; the same for all its episodes of a seed."""
+    walk = make_walk(env, _rng_of(env, seed, 1), settings.walk)
+    chosen = np.unique(np.linspace(0, len(walk) - 1, settings.watch_frames).round().astype(int))
+    return np.asarray(walk.T_WC)[chosen].round(6)
+
+
+def _common(task: str, env: Env, number: int, seed: int, settings: EpisodeSettings) -> dict:
+    return {
+        "id": f"{task}-{env.scene_id}-{number:03d}",
+        "task": task,
+        "scene": env.scene_id,
+        "seed": int(_rng_of(env, seed, 2 + number).integers(2**31)),
+        "max_steps": settings.max_steps,
+        "max_path_m": settings.max_path_m,
+    }
+
+
+def _rng_of(env: Env, seed: int, purpose: int) -> np.random.Generator:
+    return np.random.default_rng((seed, crc32(env.scene_id.encode()), purpose))
+
+
+def _seen_on(env: Env, walk: np.ndarray, share: float) -> set[int]:
+    """Ids of what fills at least a share of a picture of the walk."""
+    return set().union(*(visible_ids(env.view(pose), share) for pose in walk))
+
+
+def _goals(
+    env: Env, rng: np.random.Generator, seen: set[int], camera: CameraSettings
+) -> list[tuple[SceneObject, Goal]]:
+    """What can be looked for: things of which there is one, seen, and within reach from the floor."""
     graph, floor, found = env.scene_graph(), env.sample_navigable(rng), []
     for item in graph.objects:
-        if graph.counts[item.category] > 1 or item.category in STRUCTURE or item.instance_id not in plan.seen:
+        if graph.counts[item.category] > 1 or item.category in STRUCTURE or item.instance_id not in seen:
             continue
         try:
-            found.append((item, object_goal(env, item, floor, plan.camera.height_m)))
+            found.append((item, object_goal(env, item, floor, camera.height_m)))
         except NoAccess as error:
             _log.info("%s", error)
     return found

@@ -10,15 +10,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sim.episode import Episode, episode_from_json, episode_to_json
-from sim.loop.episodes import EpisodeSettings, make_episodes
+from sim.env import Env
+from sim.episode import TASKS, Episode, episode_from_json, episode_to_json
+from sim.loop.episodes import EpisodeSettings, find_episodes, route_episodes
 from sim.loop.files import read_json
 from sim.mesh_env import WorldSettings
-from sim.worlds import FLAT, open_env
+from sim.route.plan import plan_slots
+from sim.route.search import find_routes
+from sim.worlds import open_env, world_specs
+from vlm3r_core.config import check_choice
 
 EPISODES = "episodes.json"
 _SAFE_NAME = re.compile(r"[\w.-]+")
-_FLAT_RANGE = re.compile(r"flat:(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,48 +98,79 @@ def make_plan(
         FileNotFoundError, ValueError: a world cannot be opened or does not offer so many episodes; other counts than
             parts.
     """
+    check_choice("task", task, TASKS)
     settings, world, groups = settings or EpisodeSettings(), world or WorldSettings(), world_specs(worlds)
     if len(counts) == 1:
         groups = [[spec for group in groups for spec in group]]
     if len(counts) != len(groups):
         raise ValueError(f"give one number of episodes, or one for each of the {len(groups)} worlds, got {len(counts)}")
-    shares = [
-        (spec, share)
-        for specs, total in zip(groups, counts, strict=True)
-        for spec, share in zip(specs, shared_out(total, len(specs)), strict=True)
-        if share
+    names: dict[str, str] = {}
+    make = _routes if task == "route" else _finds
+    episodes = [
+        episode
+        for specs, count in zip(groups, counts, strict=True)
+        for episode in make(specs, count, seed, settings, world, names)
     ]
-    names, episodes = {}, []
-    with tqdm(total=sum(counts), desc=f"making {task} episodes", unit="episode", disable=None) as bar:
-        for spec, share in shares:
-            env = open_env(spec, world)
-            if env.scene_id in names:
-                raise ValueError(f"{names[env.scene_id]} and {spec} are both scene {env.scene_id!r}; name one of them")
-            names[env.scene_id] = spec
-            episodes += make_episodes(env, task, share, seed, settings, world.camera, bar.update)
-            env.close()
+    places = {scene: place for place, scene in enumerate(names)}
+    episodes.sort(key=lambda episode: places[episode.scene])  # a world is opened once
     made_with = asdict(settings) | {"world": asdict(world), "episodes": list(counts), "worlds": worlds}
     return Plan(task, seed, json.loads(json.dumps(made_with)), names, tuple(episodes))
 
 
-def world_specs(text: str) -> list[list[str]]:
-    """The worlds of a command line: parts between commas, `flat:A..B` standing for each flat from A to B.
+def _finds(
+    specs: list[str], count: int, seed: int, settings: EpisodeSettings, world: WorldSettings, names: dict[str, str]
+) -> list[Episode]:
+    """Evenly over the worlds; what one does not offer is asked of those after it."""
+    episodes: list[Episode] = []
+    with tqdm(total=count, desc="find episodes", unit="episode", disable=None) as bar:
+        for place, spec in enumerate(specs):
+            share = -(-(count - len(episodes)) // (len(specs) - place))
+            if share <= 0:
+                continue
+            env = open_env(spec, world)
+            _name(env, spec, names)
+            found = list(find_episodes(env, share, seed, settings, world.camera))
+            env.close()
+            episodes += found
+            bar.update(len(found))
+    if len(episodes) < count:
+        raise ValueError(_too_few(specs, "find", len(episodes), count))
+    return episodes
 
-    Raises:
-        ValueError: a part is empty, or a range runs backwards.
-    """
-    groups = []
-    for part in (part.strip() for part in text.split(",")):
-        found = _FLAT_RANGE.fullmatch(part)
-        first, last = (int(number) for number in found.groups()) if found else (0, 0)
-        if not part or first > last:
-            raise ValueError(
-                f"worlds are flat:SEED, flat:FIRST..LAST, a mesh file or a folder, with commas between, got {text!r}"
-            )
-        groups.append([f"{FLAT}{number}" for number in range(first, last + 1)] if found else [part])
-    return groups
+
+def _routes(
+    specs: list[str], count: int, seed: int, settings: EpisodeSettings, world: WorldSettings, names: dict[str, str]
+) -> list[Episode]:
+    """Answers in balance over all worlds; what one does not offer is looked for in the others, round after round."""
+    episodes: list[Episode] = []
+    waiting, left, round_number = plan_slots(count, seed, settings.routes), list(specs), 0
+    with tqdm(total=count, desc="route episodes", unit="episode", disable=None) as bar:
+        while waiting and left:
+            still, fresh = [], []
+            for place, spec in enumerate(left):
+                slots = waiting[place :: len(left)]
+                if slots:
+                    env = open_env(spec, world)
+                    _name(env, spec, names)
+                    before = [episode for episode in episodes if episode.scene == env.scene_id]
+                    search = {"round_number": round_number, "on_found": bar.update}
+                    found = find_routes(env, slots, seed, settings.routes, **search)
+                    episodes += route_episodes(env, found.items.values(), before, seed, settings, world.camera)
+                    env.close()
+                    still += found.open_slots
+                    fresh += [] if found.open_slots else [spec]
+            waiting, left, round_number = sorted(still, key=lambda slot: slot.number), fresh, round_number + 1
+    if waiting:
+        raise ValueError(_too_few(specs, "route", len(episodes), count))
+    return episodes
 
 
-def shared_out(total: int, places: int) -> list[int]:
-    """A number in parts as equal as can be, the larger ones first."""
-    return [total // places + (index < total % places) for index in range(places)]
+def _name(env: Env, spec: str, names: dict[str, str]) -> None:
+    """Notes how to open a scene."""
+    if names.setdefault(env.scene_id, spec) != spec:
+        raise ValueError(f"{names[env.scene_id]} and {spec} are both scene {env.scene_id!r}; name one of them")
+
+
+def _too_few(specs: list[str], task: str, found: int, wanted: int) -> str:
+    where = ", ".join(specs)
+    return f"{where} offer {found} {task} episodes of the {wanted} asked for; ask for fewer, or add larger worlds"

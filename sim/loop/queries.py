@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.env import TimeStep
 from vlm3r_core.scene.box import OrientedBox
-from vlm3r_core.scene.questions import route_question
+from vlm3r_core.scene.questions import question_text, route_question
 from vlm3r_core.scene.relations import QUADRANT_EDGES_DEG, QUADRANTS, sector
 from vlm3r_core.types import Answer, Frame, Route
 
@@ -91,27 +91,19 @@ def direction_query(thing: str, rng: np.random.Generator) -> Query:
     """On which side a thing is, the options in random order.
 
     Source: VSI-Bench's hard relative direction. Differs: one stands at the camera and faces along its view, in the
-    words route questions have for that; the others name two objects.
+    words route questions have for that, instead of at an object and towards one.
     """
-    text = (
-        "If I am standing at the current position of the camera and facing the direction of the current view, is the "
-        f"{thing} to my front-left, front-right, back-left, or back-right?\n"
-        "The directions refer to the quadrants of a Cartesian plane (if I am standing at the origin and facing along "
-        "the positive y-axis)."
-    )
+    places = {"stand": "current position of the camera", "face": "direction of the current view", "query": thing}
     options = tuple(QUADRANTS[index] for index in rng.permutation(len(QUADRANTS)))
-    return Query("direction", text, (thing,), options, "choice")
+    return Query("direction", question_text("object_rel_direction_v1", places), (thing,), options, "choice")
 
 
 def distance_query(thing: str) -> Query:
     """How far a thing is from the camera.
 
-    Source: VSTI-Bench's camera-object distance. Differs: "in the current frame" instead of a frame's number.
+    Source: VSTI-Bench's camera-object distance. Differs: "the current frame" instead of a frame's number.
     """
-    text = (
-        "What is the approximate distance (in meters) between the camera (or the person filming) and the nearest point "
-        f"of the {thing} in the current frame?"
-    )
+    text = question_text("camera_obj_abs_dist", {"object": thing, "frame": "the current frame"})
     return Query("distance", text, (thing,), (), "number")
 
 
