@@ -48,7 +48,7 @@ class HabitatEnv:
         floor: grid of the floor map: origin [2] and cell, metres.
         graph: the truth about the scene.
         settings: camera, motion and sensor.
-        none_id: instance id that stands for none in the server's pictures, besides 0.
+        instances: int32 [N], instance id of every number in the server's pictures; None where they are the ids.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class HabitatEnv:
         floor: tuple[np.ndarray, float],
         graph: SceneGraph,
         settings: WorldSettings,
-        none_id: int = 0,
+        instances: np.ndarray | None = None,
     ):
         self._scene_id, self.client, self.settings = scene_id, client, settings
-        self._areas, self._floor, self._graph, self._none_id = areas, floor, graph, none_id
+        self._areas, self._floor, self._graph, self._instances = areas, floor, graph, instances
         self._robot = Robot(scene_id, self, settings.camera, settings.motion, settings.sensor)
 
     @classmethod
@@ -111,11 +111,11 @@ class HabitatEnv:
         )
         client = HabitatClient(find_interpreter(python), server, program)
         try:
-            opened, none_id = scene.absolute(), 0
+            opened, instances = scene.absolute(), None
             if config is None:
                 as_it_is = scene.suffix.lower() == ".glb"
                 render, axis = (scene, "z" if up == "z" else "y") if as_it_is else (scene_of(mesh), "y")
-                opened, none_id = write_stage(render, mesh, ids, graph, client.folder, axis)
+                opened, instances = write_stage(render, mesh, ids, graph, client.folder, axis)
             areas = WalkableAreas(_loaded(client, opened, settings), field)
             if config is not None and annotation_path is None:
                 graph = replace(graph, **_annotated(client))
@@ -123,7 +123,7 @@ class HabitatEnv:
             client.close()
             raise
         graph = graph if graph.room_size_m2 else replace(graph, room_size_m2=footprint_m2(field))
-        return cls(scene_id, client, areas, (field.origin_m, field.cell_m), graph, settings, none_id)
+        return cls(scene_id, client, areas, (field.origin_m, field.cell_m), graph, settings, instances)
 
     @property
     def scene_id(self) -> str:
@@ -199,8 +199,13 @@ class HabitatEnv:
         for name, shape in (("rgb", (*size, 3)), ("depth", size), ("ids", size)):
             if np.shape(seen.get(name)) != shape:
                 raise RuntimeError(f"Habitat's picture {name} must have shape {shape}, got {np.shape(seen.get(name))}")
-        ids = np.where(seen["ids"] == self._none_id, 0, seen["ids"]).astype(np.int32)
-        return Picture(seen["rgb"], seen["depth"], ids)
+        return Picture(seen["rgb"], seen["depth"], self._instance_ids(seen["ids"]))
+
+    def _instance_ids(self, numbers: np.ndarray) -> np.ndarray:
+        """Instance ids int32 for the server's numbers; 0 for those nobody gave out."""
+        if self._instances is None:
+            return numbers.astype(np.int32)
+        return self._instances[np.where(numbers < len(self._instances), numbers, 0)]
 
 
 def navmesh_settings(nav: NavSettings) -> dict[str, float]:

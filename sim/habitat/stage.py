@@ -20,6 +20,7 @@ from vlm3r_core.scene.graph import SceneGraph
 _AXES = {"y": ([0, 1, 0], [0, 0, -1]), "z": ([0, 0, 1], [0, 1, 0])}
 # A colour's sRGB value must be this close to a whole number, so that everybody rounds it to the same one.
 _ROUNDING_MARGIN = 0.3
+_MAX_INSTANCES = 65_535
 
 
 def stage_config_beside(scene: Path) -> Path | None:
@@ -54,7 +55,7 @@ def up_axis_of(config: Path) -> str:
 
 def write_stage(
     render: Path | trimesh.Scene, mesh: Mesh, id_of_face: np.ndarray, graph: SceneGraph, folder: Path, up: str
-) -> tuple[Path, int]:
+) -> tuple[Path, np.ndarray]:
     """Describes a scene for Habitat.
 
     Args:
@@ -66,35 +67,31 @@ def write_stage(
         up: which axis is up in what to draw, "y" or "z".
 
     Returns:
-        (file to open, id that stands for "none" in its pictures, 0 where there are no ids at all).
+        (file to open, instance id of every number in its pictures int32 [N]; the first is 0, for nothing).
 
     Source: ids travel as a semantic mesh in HM3D's style (one vertex colour for each instance, and a text file that
     names the colours), the way whose pictures were compared pixel by pixel. A per-vertex `_OBJECT_ID` works too, but
-    only as uint32 and without categories.
+    only as uint32 and without categories. Habitat keeps ids in 16 bits and a table as long as the largest, so they
+    are numbered from 1 in the file.
     """
     target = folder / "scene.glb"
     if isinstance(render, Path):
         _link(render, target)
     else:
         target.write_bytes(two_sided_glb(render))
-    config = {
-        "render_asset": target.name,
-        "origin": [0, 0, 0],
-        "units_to_meters": 1.0,
-        "force_flat_shading": True,
-    }
-    config["up"], config["front"] = _AXES[up]
-    none_id = 0
-    if id_of_face.any():
-        none_id = int(id_of_face.max()) + 1
-        ids = np.where(id_of_face == 0, none_id, id_of_face)
+    config = {"render_asset": target.name, "origin": [0, 0, 0], "units_to_meters": 1.0, "force_flat_shading": True}
+    for kind in ("", "semantic_"):
+        config[f"{kind}up"], config[f"{kind}front"] = _AXES[up]
+    instances = np.unique(id_of_face)
+    if instances.any():
         config |= {"semantic_asset": "scene.semantic.glb", "semantic_descriptor_filename": "scene.semantic.txt"}
         categories = {item.instance_id: item.category for item in graph.objects}
-        colors = instance_colors(len(np.unique(ids)))
-        (folder / "scene.semantic.glb").write_bytes(semantic_glb(mesh, ids, colors, up))
-        (folder / "scene.semantic.txt").write_text(_descriptor(np.unique(ids), colors, categories), encoding="utf-8")
+        names = [categories.get(number, "other") for number in instances.tolist()]
+        colors = instance_colors(len(instances))
+        (folder / "scene.semantic.glb").write_bytes(semantic_glb(mesh, id_of_face, colors, up))
+        (folder / "scene.semantic.txt").write_text(_descriptor(names, colors), encoding="utf-8")
     (folder / "scene.stage_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
-    return target, none_id
+    return target, np.r_[0, instances].astype(np.int32)
 
 
 def instance_colors(count: int) -> np.ndarray:
@@ -107,8 +104,8 @@ def instance_colors(count: int) -> np.ndarray:
     sure = np.flatnonzero(np.abs(exact - np.round(exact)) <= _ROUNDING_MARGIN)
     _, first = np.unique(np.round(exact[sure]), return_index=True)
     levels = sure[first].astype(np.uint8)
-    if count >= len(levels) ** 3:
-        raise ValueError(f"at most {len(levels) ** 3 - 1} instances have a colour of their own, got {count}")
+    if count > _MAX_INSTANCES:
+        raise ValueError(f"Habitat's pictures tell at most {_MAX_INSTANCES} instances apart, got {count}")
     number = np.arange(1, count + 1)  # 0 is black, which Habitat shows where there is nothing
     digits = [number // len(levels) ** power % len(levels) for power in range(3)]
     return levels[np.stack(digits, axis=1)]
@@ -154,13 +151,13 @@ def _in_file_axes(points_W: np.ndarray, up: str) -> np.ndarray:
     return points_W @ R_Z_UP_FROM_Y_UP if up == "y" else points_W
 
 
-def _descriptor(ids: np.ndarray, colors: np.ndarray, categories: dict[int, str]) -> str:
-    """HM3D's text file: id, colour in sRGB, category and region of every instance."""
-    srgb = np.round(_srgb(colors)).astype(int)
+def _descriptor(names: list[str], colors: np.ndarray) -> str:
+    """HM3D's text file: number, colour in sRGB, category and region of every instance."""
     lines = ["HM3D Semantic Annotations"]
-    for number, (red, green, blue) in zip(ids.tolist(), srgb.tolist(), strict=True):
-        name = " ".join(categories.get(number, "other").replace('"', "'").split())
-        lines.append(f'{number},{red:02X}{green:02X}{blue:02X},"{name}",0')
+    for number, (name, color) in enumerate(zip(names, np.round(_srgb(colors)).astype(int), strict=True), start=1):
+        code = "".join(f"{level:02X}" for level in color)
+        plain = " ".join(name.replace('"', "'").split())
+        lines.append(f'{number},{code},"{plain}",0')
     return "\n".join(lines) + "\n"
 
 

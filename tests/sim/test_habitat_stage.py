@@ -49,6 +49,7 @@ def ids_by_habitats_rule(folder: Path) -> tuple[Mesh, np.ndarray]:
     mesh = load_mesh(folder / "scene.semantic.glb")
     colors = mesh.colors[mesh.faces]
     assert (colors == colors[:, :1]).all()  # constant over each triangle
+    assert sorted(id_of.values()) == list(range(1, len(id_of) + 1))  # from 1 without a gap
     codes = ["".join(f"{srgb(int(level)):02X}" for level in color[:3]) for color in colors[:, 0]]
     return mesh, np.array([id_of[code] for code in codes])
 
@@ -66,7 +67,7 @@ def test_apartment_without_its_own_stage(apartment_dir, tmp_path):
     scene, annotation = apartment_dir / "apartment.glb", apartment_dir / "apartment.objects.json"
     mesh = load_mesh(scene)
     ids, graph = label_mesh(mesh, annotation, "apartment")
-    opened, none_id = write_stage(scene, mesh, ids, graph, tmp_path, "y")
+    opened, instances = write_stage(scene, mesh, ids, graph, tmp_path, "y")
     config = json.loads((tmp_path / "scene.stage_config.json").read_text())
     golden = json.loads((apartment_dir / "apartment.stage_config.json").read_text())
     for key in ("up", "front", "origin", "units_to_meters", "force_flat_shading"):
@@ -75,38 +76,28 @@ def test_apartment_without_its_own_stage(apartment_dir, tmp_path):
     assert opened.read_bytes() == scene.read_bytes()
     assert up_axis_of(tmp_path / "scene.stage_config.json") == up_axis_of(apartment_dir / "apartment.stage_config.json")
     made, made_ids = ids_by_habitats_rule(tmp_path)
-    assert none_id not in made_ids  # every part is annotated
+    assert instances.tolist() == [0, *range(1, 45)]
     np.testing.assert_allclose(made.triangles_m(), mesh.triangles_m(), atol=1e-6)
-    np.testing.assert_array_equal(made_ids, ids)
+    np.testing.assert_array_equal(instances[made_ids], ids)
 
 
-def test_ids_and_unlabelled_parts(tmp_path):
-    mesh, ids = table_room()
-    graph = plain_graph("room", (), 0.0, mesh)
-    _, none_id = write_stage(scene_of(mesh), mesh, ids, graph, tmp_path, "y")
-    _, made_ids = ids_by_habitats_rule(tmp_path)
-    assert set(made_ids) == {7, none_id}
-    assert none_id > 7
-    # The room's surfaces have two sides, the table one.
-    assert np.sum(made_ids == 7) == np.sum(ids == 7)
-    assert np.sum(made_ids == none_id) == 2 * np.sum(ids == 0)
-
-
-def test_backs_count_for_ids_as_for_colours(tmp_path):
+def test_backs_and_unlabelled_parts_have_ids_too(tmp_path):
     """Habitat leaves out backs in semantic meshes; what is drawn from both sides is there twice, facing both ways."""
     mesh, ids = table_room()
-    _, none_id = write_stage(scene_of(mesh), mesh, ids, plain_graph("room", (), 0.0, mesh), tmp_path, "y")
+    _, instances = write_stage(scene_of(mesh), mesh, ids, plain_graph("room", (), 0.0, mesh), tmp_path, "y")
     made, made_ids = ids_by_habitats_rule(tmp_path)
     walls = ids == 0
+    assert 0 < walls.sum() < len(ids)
+    assert instances.tolist() == [0, 0, 7]  # nothing, the walls, the table
     expected = np.concatenate([mesh.triangles_m(), mesh.triangles_m()[walls][:, ::-1]])
     np.testing.assert_allclose(made.triangles_m(), expected, atol=1e-6)
-    np.testing.assert_array_equal(made_ids, np.where(np.r_[ids, ids[walls]] == 0, none_id, 7))
+    np.testing.assert_array_equal(instances[made_ids], np.r_[ids, ids[walls]])
 
 
 def test_no_ids_no_semantic_mesh(tmp_path):
     mesh, ids = table_room()
-    _, none_id = write_stage(scene_of(mesh), mesh, ids * 0, plain_graph("room", (), 0.0, mesh), tmp_path, "y")
-    assert none_id == 0
+    _, instances = write_stage(scene_of(mesh), mesh, ids * 0, plain_graph("room", (), 0.0, mesh), tmp_path, "y")
+    assert not instances.any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scene.glb", "scene.stage_config.json"]
 
 
@@ -143,13 +134,13 @@ def test_scan_is_converted_with_colours_and_both_sides(tmp_path):
 
 
 def test_colours_are_distinct_in_linear_and_srgb():
-    colors = instance_colors(30_000)
-    assert len(np.unique(colors, axis=0)) == 30_000
+    colors = instance_colors(65_535)
+    assert len(np.unique(colors, axis=0)) == 65_535
     steps = {tuple(srgb(int(level)) for level in color) for color in colors}
-    assert len(steps) == 30_000
+    assert len(steps) == 65_535
     assert colors.any(axis=1).all()  # black is Habitat's "nothing"
-    with pytest.raises(ValueError, match="at most"):
-        instance_colors(10**7)
+    with pytest.raises(ValueError, match="at most 65535 instances"):
+        instance_colors(65_536)
 
 
 def test_semantic_mesh_splits_shared_vertices():
