@@ -6,6 +6,7 @@ Episodes in flats must be of flats nobody trained on: training uses flats of see
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
@@ -26,7 +27,7 @@ from vlm3r_core.scene.graph import SceneObject
 
 # Flats for tests and measurements: their seeds start here. Training data must come from seeds below.
 HELD_OUT_FLATS = 900_000
-_START_TRIES = 400
+_START_TRIES = 50
 _log = logging.getLogger(__name__)
 
 
@@ -62,19 +63,27 @@ def find_episodes(
     rng = _rng_of(env, seed, 0)
     walk = watched_walk(env, seed, settings)
     goals = _goals(env, rng, _seen_on(env, walk, settings.seen_share), camera)
-    order = [goals[index] for index in rng.permutation(len(goals))]
-    number = 0
-    for attempt in range(_START_TRIES * count if order else 0):
-        thing, goal = order[attempt % len(order)]
-        feet, yaw_rad = env.sample_navigable(rng), rng.uniform(-np.pi, np.pi)
-        if not settings.min_way_m <= goal.distance_m(feet) <= settings.max_way_m:
+    left, number = deque(goals[index] for index in rng.permutation(len(goals))), 0
+    while left and number < count:
+        thing, goal = left[0]
+        feet = _start_for(goal, env, rng, settings)
+        if feet is None:
+            left.popleft()
             continue
-        start = camera_pose(feet, yaw_rad, camera).round(6)
+        left.rotate(-1)
+        start = camera_pose(feet, rng.uniform(-np.pi, np.pi), camera).round(6)
         target = {"goal_category": thing.category, "goal_object_id": thing.instance_id}
         yield Episode(T_WC_start=start, T_WC_watch=walk, **target, **_common("find", env, number, seed, settings))
         number += 1
-        if number == count:
-            return
+
+
+def _start_for(goal: Goal, env: Env, rng: np.random.Generator, settings: EpisodeSettings) -> np.ndarray | None:
+    """A place [3] at a fitting distance from a goal, None where none was found."""
+    for _ in range(_START_TRIES):
+        feet = env.sample_navigable(rng)
+        if settings.min_way_m <= goal.distance_m(feet) <= settings.max_way_m:
+            return feet
+    return None
 
 
 def route_episodes(
