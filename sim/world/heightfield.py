@@ -85,6 +85,8 @@ def _rasterize(corners: np.ndarray, low: np.ndarray, cell_m: float, shape: tuple
     column = first[small, 0] * shape[1] + first[small, 1]
     parts = [(column, lowest[small, 2], highest[small, 2], np.flatnonzero(small))]
     large = np.flatnonzero(~small)
+    # Floors and table tops, most of the pairs indoors; without area there is no inside.
+    is_level = (lowest[:, 2] == highest[:, 2]) & (_doubled_area(local) != 0)
     ends = np.cumsum(pairs[large])
     for start in range(0, int(ends[-1]) if len(large) else 0, _CHUNK_PAIRS):
         pair = np.arange(start, min(start + _CHUNK_PAIRS, ends[-1]))
@@ -92,7 +94,9 @@ def _rasterize(corners: np.ndarray, low: np.ndarray, cell_m: float, shape: tuple
         face = large[which]
         step = pair - (ends[which] - pairs[face])
         cell = first[face] + np.stack([step // size[face, 1], step % size[face, 1]], axis=1)
-        parts.append(_clipped(local[face], cell, face, shape))
+        level = is_level[face]
+        parts.append(_covered(local[face[level]], cell[level], face[level], shape))
+        parts.append(_clipped(local[face[~level]], cell[~level], face[~level], shape))
     return tuple(np.concatenate(blocks) for blocks in zip(*parts, strict=True))
 
 
@@ -100,6 +104,27 @@ def _spread(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest coordinates of every triangle, each [T, 3]; min() over an axis of three is far slower."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+
+
+def _covered(triangles: np.ndarray, cell: np.ndarray, face: np.ndarray, shape: tuple[int, int]) -> tuple:
+    """The same as _clipped for level triangles: they meet a cell if none of their edges has all of it outside.
+
+    Their bounds meet the cell already.
+    """
+    x, y = (triangles[..., :2] - cell[:, None, :]).transpose(2, 1, 0)  # each [3, P], cell is [0, 1]
+    sign = np.sign(_doubled_area(triangles))
+    met = np.ones(len(cell), bool)
+    for here, there in ((0, 1), (1, 2), (2, 0)):
+        nx, ny = sign * (y[here] - y[there]), sign * (x[there] - x[here])  # inwards
+        met &= np.maximum(nx, 0) + np.maximum(ny, 0) >= nx * x[here] + ny * y[here]
+    z = triangles[met, 0, 2]
+    return (cell[:, 0] * shape[1] + cell[:, 1])[met], z, z, face[met]
+
+
+def _doubled_area(triangles: np.ndarray) -> np.ndarray:
+    """Of the triangles [N, 3, 3] seen from above, [N]; negative where they are clockwise."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (c[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1])
 
 
 def _clipped(triangles: np.ndarray, cell: np.ndarray, face: np.ndarray, shape: tuple[int, int]) -> tuple:

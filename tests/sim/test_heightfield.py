@@ -119,3 +119,21 @@ def test_a_scene_of_ten_kilometres_is_refused_with_advice():
     ):
         built(ground, cell_m=0.05)
     assert len(built(ground, cell_m=50.0).column) > 0
+
+
+def test_level_triangles_cover_the_cells_that_tilted_ones_do():
+    """They take a shorter way through the code; a tilt of a hundredth of a millimetre takes the long one."""
+    rng = np.random.default_rng(4)
+    for _ in range(40):
+        level = np.pad(rng.uniform(0, 1, (1, 3, 2)), ((0, 0), (0, 0), (0, 1)))
+        tilted = level + [[[0, 0, 0], [0, 0, 1e-5], [0, 0, 0]]]
+        one, two = (build_heightfield(corners, 0.05, 0.8, 0.2) for corners in (level, tilted))
+        np.testing.assert_array_equal(one.column, two.column)
+        np.testing.assert_array_equal(one.flat, two.flat)
+        assert (one.top_m == 0).all()
+
+
+def test_a_level_sliver_without_area_covers_only_its_line():
+    line = np.array([[[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [1.0, 1.0, 0.0]]])
+    field = build_heightfield(line, 0.1, 0.8, 0.2)
+    assert len(field.column) < 40  # of 100 cells
