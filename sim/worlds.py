@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sim.env import Env
@@ -9,6 +10,8 @@ from sim.mesh_env import WorldSettings, open_world
 
 FLAT, HABITAT = "flat:", "habitat:"
 MESH_ENDINGS = (".glb", ".gltf", ".ply", ".obj")
+# All flats from one seed to another.
+_FLAT_RANGE = re.compile(re.escape(FLAT) + r"(\d+)\.\.(\d+)")
 # What may stand beside a mesh file called NAME.glb and says what is in it.
 _ANNOTATION_NAMES = ("{}_objects.json", "{}.objects.json", "{}_metadata.json", "{}.json")
 
@@ -35,6 +38,24 @@ def open_env(spec: str, settings: WorldSettings | None = None) -> Env:
         return HabitatEnv.start(mesh, settings, annotation_path=annotation_beside(mesh))
     mesh = _mesh_file(Path(spec))
     return open_world(mesh, annotation_beside(mesh), settings)
+
+
+def world_specs(text: str) -> list[list[str]]:
+    """The worlds of a command line: parts between commas, `flat:A..B` standing for each flat from A to B.
+
+    Raises:
+        ValueError: a part is empty, or a range runs backwards.
+    """
+    groups = []
+    for part in (part.strip() for part in text.split(",")):
+        found = _FLAT_RANGE.fullmatch(part)
+        first, last = (int(number) for number in found.groups()) if found else (0, 0)
+        if not part or first > last:
+            raise ValueError(
+                f"worlds are flat:SEED, flat:FIRST..LAST, a mesh file or a folder, with commas between, got {text!r}"
+            )
+        groups.append([f"{FLAT}{number}" for number in range(first, last + 1)] if found else [part])
+    return groups
 
 
 def annotation_beside(mesh: Path) -> Path | None:
