@@ -213,6 +213,13 @@ def test_relative_direction(golden, scenes, dataset, version):
                 assert found.details["corners_in_other_sector"] == item["raw"]["corners_in_other_bin"]
         compared += check(item, judged, differing)
     report(differing, compared, 1.9 * len(items))
+    turned = [(item["scene"], tuple(item["objects"].values())) for item in items if "triple" not in item["objects"]]
+    asked = set()
+    for scene, names in turned:
+        truth = scenes(dataset, scene, PUBLISHED)
+        triple = sorted(names, key=truth.unique.index)
+        asked |= {(scene, tuple(found.names.values())) for found in judge_triple(truth, task, triple)}
+    assert asked == set(turned)
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
