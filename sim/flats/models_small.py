@@ -18,6 +18,13 @@ def _tv(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> No
     _panel(s, dark, d, w, foot, h, rng)
 
 
+def _wall_tv(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> None:
+    dark, back = s.looks.pick("smooth", colors.DARKS, rng), -d / 2 + d * 0.4
+    s.box("mount", dark, -d / 2, back, -w * 0.15, w * 0.15, h * 0.3, h * 0.7)
+    s.box("case", dark, back, d / 2 - 0.006, -w / 2, w / 2, 0.0, h)
+    s.box("screen", s.looks.pick("screen", (), rng), d / 2 - 0.006, d / 2, -w / 2 + 0.02, w / 2 - 0.02, 0.025, h - 0.02)
+
+
 def _panel(s: Shapes, dark: int, d: float, w: float, z0: float, z1: float, rng: np.random.Generator) -> None:
     """A flat screen with a frame around it."""
     s.box("case", dark, -min(0.04, d / 2), 0.0, -w / 2, w / 2, z0, z1)
@@ -169,6 +176,7 @@ def _door(s: Shapes, d: float, w: float, h: float, rng: np.random.Generator) -> 
 
 SMALL_MODELS: dict[str, Model] = {
     "tv": _tv,
+    "wall tv": _wall_tv,
     "monitor": _monitor,
     "keyboard": _keyboard,
     "microwave": _microwave,

@@ -79,15 +79,16 @@ def _tv_corner(space: Space) -> None:
 
 def _tv(space: Space, wall: Wall) -> int | None:
     """A tv on a low cabinet, or hung on the wall; its index."""
-    size = space.size("tv", high=(1, wall.length_m - 0.5, 2))
-    size = (size[0], size[1], min(max(size[1] * space.pick(0.55, 0.65), 0.34), 1.06))
-    if space.chance(0.65):
-        low = space.size("tv cabinet", low=(0, size[1] + 0.06, 0))
-        if low[1] > wall.length_m - 0.3:
-            return None
-        stand = space.along_wall("tv cabinet", size=low, wall=wall, front_m=0.35, tries=4)
-        return None if stand is None else space.on_top("tv", stand, size=size, left_m=space.pick(-0.1, 0.1), ahead_m=0)
-    return space.along_wall("tv", size=size, wall=wall, z_m=space.pick(0.75, 1.15), front_m=0.5, tries=4)
+    stands = space.chance(0.65)
+    size = space.size("tv" if stands else "wall tv", high=(1, wall.length_m - 0.5, 2))
+    size = (size[0], size[1], min(max(size[1] * space.pick(0.55, 0.65), 0.34), 1.02))
+    if not stands:
+        return space.along_wall("wall tv", size=size, wall=wall, z_m=space.pick(0.75, 1.15), front_m=0.5, tries=4)
+    low = space.size("tv cabinet", low=(0, size[1] + 0.06, 0))
+    if low[1] > wall.length_m - 0.3:
+        return None
+    below = space.along_wall("tv cabinet", size=low, wall=wall, front_m=0.35, tries=4)
+    return None if below is None else space.on_top("tv", below, size=size, left_m=space.pick(-0.1, 0.1), ahead_m=0)
 
 
 def _face_with_sofa(space: Space, tv: int, wall: Wall) -> None:

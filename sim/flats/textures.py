@@ -147,17 +147,16 @@ def _stripes(rng: np.random.Generator) -> np.ndarray:
 
 def _motif(rng: np.random.Generator) -> np.ndarray:
     """Wallpaper strewn with spots, rings and diamonds of many sizes."""
-    y, x = np.mgrid[0:128, 0:192].astype(np.float32)
     image = np.ones((128, 192, 3)) * (0.94 + 0.03 * _noise(rng, 128, 192, 12))[..., None]
     inks = 0.45 + 0.5 * rng.random((3, 3))
     shape = int(rng.integers(3))
+    dy, dx = np.abs(np.mgrid[-12:13, -12:13])
+    far = dx + dy if shape == 1 else np.hypot(dx, dy)
     for _ in range(int(rng.integers(26, 60))):
         radius = rng.uniform(3, 12)
-        dx = np.abs((x - rng.uniform(0, 192) + 96) % 192 - 96)
-        dy = np.abs((y - rng.uniform(0, 128) + 64) % 128 - 64)
-        far = dx + dy if shape == 1 else np.sqrt(dx * dx + dy * dy)
-        mask = far < radius if shape < 2 else np.abs(far - radius * 0.8) < radius * 0.25
-        image[mask] = inks[int(rng.integers(3))]
+        row, column = np.nonzero(far < radius if shape < 2 else np.abs(far - radius * 0.8) < radius * 0.25)
+        row, column = (row + int(rng.integers(128))) % 128, (column + int(rng.integers(192))) % 192
+        image[row, column] = inks[int(rng.integers(3))]
     return image
 
 

@@ -126,7 +126,7 @@ def test_level_triangles_cover_the_cells_that_tilted_ones_do():
     rng = np.random.default_rng(4)
     for _ in range(40):
         level = np.pad(rng.uniform(0, 1, (1, 3, 2)), ((0, 0), (0, 0), (0, 1)))
-        tilted = level + [[[0, 0, 0], [0, 0, 1e-5], [0, 0, 0]]]
+        tilted = level + np.array([[[0, 0, 0], [0, 0, 1e-5], [0, 0, 0]]])
         one, two = (build_heightfield(corners, 0.05, 0.8, 0.2) for corners in (level, tilted))
         np.testing.assert_array_equal(one.column, two.column)
         np.testing.assert_array_equal(one.flat, two.flat)

@@ -174,7 +174,7 @@ def test_a_sofa_faces_the_tv(flats):
             if room.kind != "living":
                 continue
             items = [item for item in flat.items if item.room == index]
-            tvs, sofas = ([item for item in items if item.kind == kind] for kind in ("tv", "sofa"))
+            tvs, sofas = ([item for item in items if item.category == name] for name in ("tv", "sofa"))
             if tvs and sofas:
                 seen += 1
                 assert any(
