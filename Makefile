@@ -1,4 +1,5 @@
-# Each target sets up what it needs. `make demo CLIP=folder_or_video MODEL=spec_or_folder`, `make test ARGS="-k worker"`, `make bench ARGS=--help`.
+# Each target sets up what it needs. `make demo CLIP=folder_or_video MODEL=spec_or_folder`, `make demo SIM=1` (or SIM=flat:3,
+# SIM=mesh_or_folder), `make test ARGS="-k worker"`, `make bench ARGS=--help`.
 SHELL := bash
 PYTHON ?= python3
 # A sourced ROS 2 is kept; what an environment with its own ROS must not see is removed.
@@ -11,7 +12,7 @@ setup:
 	@$(PYTHON) bootstrap.py
 
 demo: setup
-	@$(RUN) -m vlm3r_ros.demo $(if $(CLIP),--clip "$(CLIP)") $(if $(MODEL),--model "$(MODEL)") $(ARGS)
+	@$(RUN) -m vlm3r_ros.$(if $(SIM),demo_sim --world "$(SIM)",demo $(if $(CLIP),--clip "$(CLIP)")) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: setup
 	@$(RUN) -m pytest $(ARGS) </dev/null

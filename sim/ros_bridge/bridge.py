@@ -70,7 +70,7 @@ class BridgeSettings:
     wait_for_state: str = setting(
         "", "topic of a SpatialState: time stands still until the node has processed the picture before; empty: no"
     )
-    questions: str = setting("", "file for questions about the world with their true answers; empty: none")
+    questions: str = setting("", "file for questions about what a walk shows, with true answers; empty: none")
 
     def __post_init__(self):
         check_settings(self)
@@ -111,7 +111,7 @@ class SimBridge(Node):
             # brings the search for routes along, which a camera does not need
             from sim.demo_questions import write_questions
 
-            write_questions(self.settings.questions, self.world.env, T_WC, live.seed)
+            write_questions(self.settings.questions, self.world.env, T_WC, live)
         self.world.play(T_WC, stamps_ns)
 
     def _offer(self, qos: QoSProfile) -> None:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,14 +60,26 @@ ROUTE = {"start": "door", "facing": "table", "goal": "window", "via": ("table", 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the demo; returns 0, 1 (something failed), 2 (bad clip) or 130 (interrupted)."""
-    arguments = _parser().parse_args(argv)
+    return run_demo(_run, _parser().parse_args(argv))
+
+
+def run_demo(body: Callable[[argparse.Namespace, Path], None], arguments: argparse.Namespace) -> int:
+    """Runs a demo in a ROS domain of its own with a folder for its files, and says what went wrong.
+
+    Args:
+        body: does the work with the arguments and the folder; raises ValueError or FileNotFoundError for bad input.
+        arguments: of the command line.
+
+    Returns:
+        0, 1 (something failed; the folder stays), 2 (bad input) or 130 (interrupted).
+    """
     # one run must not hear another; a person's own choice is kept
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(DOMAINS)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     interrupt_once()
     logs = Path(tempfile.mkdtemp(prefix="vlm3r_demo_"))
     try:
-        _run(arguments, logs)
+        body(arguments, logs)
     except (FileNotFoundError, ValueError) as error:
         return _failed(f"{error}", logs, EXIT_BAD_INPUT)
     except (ProcessFailed, RequestFailed) as error:
@@ -81,13 +93,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="vlm3r_demo", description="Plays a clip to the node and asks about it.")
     add = parser.add_argument
+    add_node_options(parser)
     add("--clip", default="", help="video, folder of images or bag; default: a walk through a generated room")
-    add("--model", default="tiny-random", help="model spec (default: %(default)s)")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--max-clip-frames", type=int, default=300, help="frames to play at most, spread evenly (default: %(default)s)")
     add("--room-frames", type=int, default=DEFAULT_FRAMES, help="frames of the generated room (default: %(default)s)")
-    add("--timeout", type=float, default=120.0, help="seconds one frame or answer may take (default: %(default)s)")
     return parser
+
+
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """What every demo wants to know about the node."""
+    add = parser.add_argument
+    add("--model", default="tiny-random", help="model spec (default: %(default)s)")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add("--timeout", type=float, default=120.0, help="seconds one frame or answer may take (default: %(default)s)")
 
 
 def _failed(message: str, remove: Path | None, code: int) -> int:
@@ -100,22 +118,54 @@ def _failed(message: str, remove: Path | None, code: int) -> int:
 def _run(arguments: argparse.Namespace, work: Path) -> None:
     clip = _prepare_clip(arguments, work)
     with ExitStack() as stack:
-        node = _start(stack, "the node", _node_command(arguments), work / "node.log")
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-        stack.callback(rclpy.try_shutdown)
-        client = DemoClient(TARGET, node.check_running, arguments.timeout)
-        stack.callback(client.destroy)
-        print(f"starting {TARGET} with model {arguments.model} ...", flush=True)
-        client.wait_for_model(LOAD_TIMEOUT_S)
+        client = start_node(stack, arguments, work)
         _play(arguments, clip, client, work)
         rows = _ask_all(client)
-        _print_table(rows)
+        print_table(COLUMNS, rows)
+        print("frames: in the model's view, of all seen. confidence: 0 to 1, the probability behind the answer.")
         trained = client.state.trained
+    warn_untrained(trained, arguments.model)
+
+
+def warn_untrained(trained: bool, model: str) -> None:
+    """Says what answers of random weights are worth."""
     if not trained:
         print(
-            f"\nThe weights of {arguments.model} are random: these answers mean nothing. "
+            f"\nThe weights of {model} are random: these answers mean nothing. "
             "The run shows that every part works together."
         )
+
+
+def start_node(
+    stack: ExitStack, arguments: argparse.Namespace, work: Path, check: Callable[[], None] | None = None, **parameters
+) -> DemoClient:
+    """Starts the node as a process and waits for its model; both end with the stack.
+
+    Args:
+        stack: ends what is started.
+        arguments: with those of add_node_options.
+        work: folder for the log.
+        check: called while waiting beside the check of the node itself.
+        parameters: of the node, over the demo's.
+
+    Raises:
+        ProcessFailed: the node ended.
+        RequestFailed: its model failed to load.
+    """
+    print(f"starting {TARGET} with model {arguments.model} ...", flush=True)
+    node = start_child(stack, "the node", node_command(arguments, parameters), work / "node.log")
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    stack.callback(rclpy.try_shutdown)
+
+    def check_all() -> None:
+        node.check_running()
+        if check:
+            check()
+
+    client = DemoClient(TARGET, check_all, arguments.timeout)
+    stack.callback(client.destroy)
+    client.wait_for_model(LOAD_TIMEOUT_S)
+    return client
 
 
 def _prepare_clip(arguments: argparse.Namespace, work: Path) -> Clip:
@@ -132,7 +182,7 @@ def _prepare_clip(arguments: argparse.Namespace, work: Path) -> Clip:
     return chosen
 
 
-def _start(stack: ExitStack, name: str, command: Sequence[str], log_path: Path) -> Child:
+def start_child(stack: ExitStack, name: str, command: Sequence[str], log_path: Path) -> Child:
     """A child that is stopped when the stack closes, even if an interrupt comes while it starts."""
     with interrupts_deferred():
         child = Child(name, command, log_path)
@@ -140,13 +190,15 @@ def _start(stack: ExitStack, name: str, command: Sequence[str], log_path: Path) 
     return child
 
 
-def _command(module: str, remaps: dict[str, str], parameters: dict[str, object]) -> list[str]:
+def ros_command(module: str, remaps: dict[str, str], parameters: dict[str, object]) -> list[str]:
+    """The command that runs a program of this package with remappings and parameters."""
     arguments = [part for name, target in remaps.items() for part in ("-r", f"{name}:={target}")]
     arguments += [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
     return [sys.executable, "-m", f"vlm3r_ros.{module}", "--ros-args", *arguments]
 
 
-def _node_command(arguments: argparse.Namespace) -> list[str]:
+def node_command(arguments: argparse.Namespace, more: dict[str, object]) -> list[str]:
+    """The command that runs the node, with parameters beyond the demo's."""
     parameters = {
         "model": arguments.model,
         "device": arguments.device,
@@ -154,8 +206,9 @@ def _node_command(arguments: argparse.Namespace) -> list[str]:
         # the questions come after the walk, however long answering takes
         "max_frame_age_s": 0.0,
         "exit_on_failure": True,
+        **more,
     }
-    return _command("spatial_qa_node", {"__ns": NAMESPACE}, parameters)
+    return ros_command("spatial_qa_node", {"__ns": NAMESPACE}, parameters)
 
 
 def _player_command(arguments: argparse.Namespace, clip: Clip) -> list[str]:
@@ -167,7 +220,7 @@ def _player_command(arguments: argparse.Namespace, clip: Clip) -> list[str]:
         "wait_for_state": f"{TARGET}/state",
         "state_timeout_s": float(arguments.timeout),
     }
-    return _command("camera_player", {"__ns": NAMESPACE}, parameters)
+    return ros_command("camera_player", {"__ns": NAMESPACE}, parameters)
 
 
 def _play(arguments: argparse.Namespace, clip: Clip, client: DemoClient, work: Path) -> None:
@@ -178,7 +231,7 @@ def _play(arguments: argparse.Namespace, clip: Clip, client: DemoClient, work: P
         RequestFailed: the node dropped frames.
     """
     with ExitStack() as stack:
-        player = _start(stack, "the camera player", _player_command(arguments, clip), work / "player.log")
+        player = start_child(stack, "the camera player", _player_command(arguments, clip), work / "player.log")
         bar = stack.enter_context(tqdm(total=len(clip), desc="frames seen", unit="frame", file=sys.stderr))
 
         def is_over() -> bool:
@@ -212,11 +265,11 @@ def _ask_all(client: DemoClient) -> list[tuple[str, ...]]:
     for question in tqdm(QUESTIONS, desc="questions", unit="question", file=sys.stderr):
         reply = client.ask(question.text, question.options, question.answer_type)
         options = f" ({', '.join(question.options)})" if question.options else ""
-        rows.append(_row(question.text + options, _said(reply), reply, seen))
+        rows.append(_row(question.text + options, said(reply), reply, seen))
     print(f"\naction, as it is decoded: {STREAMED.text}\n  ", end="", flush=True)
     reply = client.stream(STREAMED.text, _live_printer())
     print("\n")
-    rows.append(_row(f"{STREAMED.text} (action)", _said(reply), reply, seen))
+    rows.append(_row(f"{STREAMED.text} (action)", said(reply), reply, seen))
     route = client.plan_route(**ROUTE)
     way = ", ".join([ROUTE["start"], *ROUTE["via"], ROUTE["goal"]])
     rows.append(_row(f"Route by {way}, facing {ROUTE['facing']}", route.text, route, seen))
@@ -237,7 +290,7 @@ def _live_printer():
     return on_text
 
 
-def _said(reply) -> str:
+def said(reply) -> str:
     """The answer with the number that was understood."""
     if reply.kind != "number":
         return reply.text
@@ -250,17 +303,18 @@ def _row(question: str, answer: str, reply, seen: int) -> tuple[str, ...]:
     return question, answer, f"{reply.confidence:.2f}", f"{reply.latency_total_ms:.0f}", frames
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    rule = "-+-".join("-" * width for _, width in COLUMNS)
-    print(" | ".join(name.ljust(width) for name, width in COLUMNS))
+def print_table(columns: Sequence[tuple[str, int]], rows: Sequence[Sequence[str]]) -> None:
+    """Prints rows of texts under columns, each a name with its width in characters."""
+    widths = [width for _, width in columns]
+    rule = "-+-".join("-" * width for width in widths)
+    print(" | ".join(name.ljust(width) for name, width in columns))
     for row in rows:
         print(rule)
-        cells = [textwrap.wrap(_printable(cell), width) or [""] for cell, (_, width) in zip(row, COLUMNS, strict=True)]
+        cells = [textwrap.wrap(_printable(cell), width) or [""] for cell, width in zip(row, widths, strict=True)]
         for line in range(max(map(len, cells))):
             parts = [cell[line] if line < len(cell) else "" for cell in cells]
-            print(" | ".join(part.ljust(width) for part, (_, width) in zip(parts, COLUMNS, strict=True)).rstrip())
+            print(" | ".join(part.ljust(width) for part, width in zip(parts, widths, strict=True)).rstrip())
     print(rule)
-    print("frames: in the model's view, of all seen. confidence: 0 to 1, the probability behind the answer.")
 
 
 def _printable(text: str) -> str:
