@@ -17,7 +17,7 @@ from sim.env import Action, Move, TimeStep
 from sim.loop.controller import Controller, ControllerSettings, Motion
 from sim.loop.oracle import Oracle
 from sim.loop.queries import Asker, Query, Reply
-from sim.loop.trial import Trial
+from sim.loop.trial import Agent, Trial
 from vlm3r_core.config import StreamConfig, check_choice, check_settings, setting
 from vlm3r_core.types import Answer, Frame, Route
 
@@ -32,6 +32,7 @@ class AgentSettings:
     model: str = setting("tiny-random", "model spec of the engine")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N, of the engine")
     node: str = setting("/vlm3r/spatial_qa", "full name of the node that the ros agent asks")
+    node_timeout_s: float = setting(120.0, "how long the node may take to appear and to answer", span=(0.1, 3600.0))
     look_every: int = setting(
         4, "actions between frames while driving; before questions there is always one", span=(1, 1000)
     )
@@ -42,19 +43,6 @@ class AgentSettings:
         check_settings(self)
 
 
-class Agent(Protocol):
-    """Someone who acts."""
-
-    def reset(self, trial: Trial) -> None:
-        """Begins an episode; may watch the walk and ask."""
-
-    def act(self, now: TimeStep) -> Action:
-        """What to do next."""
-
-    def close(self) -> None:
-        """Gives back what it holds."""
-
-
 def make_agent(settings: AgentSettings) -> Agent:
     """The agent that settings name.
 
@@ -62,6 +50,7 @@ def make_agent(settings: AgentSettings) -> Agent:
         ValueError: a setting is wrong, or the model spec is unknown.
         FileNotFoundError: a model's file is missing.
         ImportError: the ros agent needs rclpy and this project's messages.
+        TimeoutError: the node is not there.
     """
     check_choice("agent", settings.agent, AGENTS)
     if settings.agent == "random":
@@ -199,4 +188,4 @@ def _engine_asker(settings: AgentSettings) -> Callable[[Trial], ModelAsker]:
 def _ros_client(settings: AgentSettings):
     from sim.ros_bridge import NodeClient  # only there ROS is imported
 
-    return NodeClient(settings.node)
+    return NodeClient(settings.node, settings.node_timeout_s)

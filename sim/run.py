@@ -19,14 +19,14 @@ from pathlib import Path
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from sim.agent import AGENTS, Agent, AgentSettings, make_agent
+from sim.agent import AGENTS, AgentSettings, make_agent
 from sim.env import Env
 from sim.episode import TASKS
 from sim.loop.files import read_json
 from sim.loop.plan import EPISODES, Plan, make_plan, read_plan
 from sim.loop.play import play
 from sim.loop.results import RunFolder
-from sim.loop.trial import TrialSettings
+from sim.loop.trial import Agent, TrialSettings
 from sim.mesh_env import WorldSettings
 from sim.report import write_report
 from sim.worlds import open_env
@@ -56,6 +56,7 @@ def run(plan: Plan, settings: RunSettings, out: Path, agent: Agent | None = None
     Raises:
         ValueError: the folder holds another run, an episode does not fit its world, or a setting is wrong.
         FileNotFoundError: a world or a model is missing.
+        ImportError, TimeoutError: ROS, or the node that the ros agent asks, is missing.
     """
     head = {"agent": settings.agent.agent, "task": plan.task, "seed": plan.seed, "settings": asdict(settings)}
     folder = RunFolder(out, head, plan)
@@ -120,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with logging_redirect_tqdm():
             folder = run(_plan(arguments, settings.world), settings, arguments.out)
-    except (FileNotFoundError, ValueError, ImportError) as error:
+    except (FileNotFoundError, ValueError, ImportError, TimeoutError) as error:
         print(f"sim.run: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:

@@ -84,15 +84,17 @@ def goal_of(env: Env, episode: Episode) -> Goal:
     """The goal of an episode: the end of its reference way, or its object's box.
 
     Raises:
-        KeyError: the scene has no such object.
         NoAccess: nobody can get to the object.
-        ValueError: the episode has neither.
+        ValueError: the episode has neither, or the scene has no such object.
     """
     if episode.task == "route":
         if not len(episode.reference_m):
             raise ValueError(f"episode {episode.id!r} is a route without reference_m; make it with sim.loop.episodes")
         return Goal(env, episode.reference_m[-1:], np.zeros(1))
-    thing = env.scene_graph().object_by_id(episode.goal_object_id)
+    try:
+        thing = env.scene_graph().object_by_id(episode.goal_object_id)
+    except KeyError as error:
+        raise ValueError(f"episode {episode.id!r}: {error.args[0]}") from None
     now = env.reset(episode)
     return object_goal(env, thing, now.position_m, float(now.T_WC[2, 3] - now.position_m[2]))
 

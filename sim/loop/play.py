@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from sim.agent import Agent
 from sim.env import Env, TimeStep
 from sim.episode import Episode
 from sim.loop.goal import Goal, goal_of
-from sim.loop.trial import Trial, TrialSettings
+from sim.loop.trial import Agent, Trial, TrialSettings
 from sim.metrics import ndtw, resampled, spl, success
 
 SUCCESS_M, NEAR_M = 1.0, 3.0
@@ -45,7 +44,7 @@ def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings) -> P
     A world or an agent that dies ends the episode: its result has the reason as `error` and is no success.
 
     Raises:
-        ValueError, KeyError: the episode does not fit the world.
+        ValueError: the episode does not fit the world.
     """
     trial, steps, goal, error = None, [], None, ""
     scores, strip = _NO_SCORES | {"ne_m": None, "ndtw": None, "reference": []}, ()

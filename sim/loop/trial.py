@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from sim.env import Env, Observation, TimeStep
+from sim.env import Action, Env, Observation, TimeStep
 from sim.episode import Episode
 from sim.loop.goal import Goal
 from sim.loop.queries import Asker, Query, Reply, direction_of, direction_query, distance_query, route_query
@@ -153,6 +154,19 @@ class Trial:
                 "seen_before_answer": before,
             }
         )
+
+
+class Agent(Protocol):
+    """Someone who acts."""
+
+    def reset(self, trial: Trial) -> None:
+        """Begins an episode; may watch the walk and ask."""
+
+    def act(self, now: TimeStep) -> Action:
+        """What to do next."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
 
 
 def visible_ids(picture: Observation, share: float) -> set[int]:

@@ -57,6 +57,11 @@ def test_goal_of_a_route_is_its_end(env):
         goal_of(env, replace(episode, reference_m=()))
 
 
+def test_goal_that_the_scene_has_not(env):
+    with pytest.raises(ValueError, match=r"episode 'find-table': scene 'studio' has no object with instance_id 77"):
+        goal_of(env, find_episode(goal_object_id=77))
+
+
 def test_what_nobody_can_get_to_is_no_goal(env):
     thing = env.scene_graph().object_by_id(1)
     lost = replace(thing, box=replace(thing.box, center_m=thing.box.center_m + np.array([30.0, 0, 0])))
