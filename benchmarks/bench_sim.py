@@ -1,4 +1,7 @@
-"""Speed of the built-in simulator: python -m benchmarks.bench_sim. It asserts nothing; the target is printed beside."""
+"""Speed of the simulator: python -m benchmarks.bench_sim. It asserts nothing; the target is printed beside.
+
+Where Habitat is installed (docs/habitat.md) it is measured in the same run, through the same door.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,10 @@ from benchmarks.machine import describe_machine, load_average, machine_line
 from benchmarks.sim_worlds import scanned_flat, textured_flat
 from benchmarks.tables import markdown_table
 from sim.camera import CameraSettings, camera_pose
-from sim.mesh_env import MeshEnv, open_world
+from sim.env import Env
+from sim.habitat_client import habitat_problem
+from sim.habitat_env import HabitatEnv
+from sim.mesh_env import WorldSettings, open_world
 from sim.world.render import Picture
 
 _SIDES_PX = (224, 432)
@@ -59,11 +66,13 @@ def run(args: argparse.Namespace) -> dict:
     machine = describe_machine(torch.device("cpu"))
     with tempfile.TemporaryDirectory(prefix="vlm3r_bench_") as folder:
         worlds = write_worlds(Path(folder), args.triangles, args.small_house)
-        steps = len(worlds) * (len(_SIDES_PX) * args.frames + args.paths)
+        problem = habitat_problem()
+        measures = [measure_world] if problem else [measure_world, measure_habitat]
+        steps = len(measures) * len(worlds) * (len(_SIDES_PX) * args.frames + args.paths)
         with tqdm(total=steps, unit="step", disable=None) as bar:
-            rows = [measure_world(name, files, args, bar.update) for name, files in worlds.items()]
+            rows = [measure(*world, args, bar.update) for world in worlds.items() for measure in measures]
     machine["load_average_after"] = load_average()
-    return {"machine": machine, "worlds": rows, "target": target(rows)}
+    return {"machine": machine, "worlds": rows, "target": target(rows), "habitat_problem": problem}
 
 
 def write_worlds(folder: Path, triangles: int, small_house: Path) -> dict[str, list[Path]]:
@@ -82,26 +91,51 @@ def measure_world(name: str, files: Sequence[Path], args: argparse.Namespace, ad
     opened_s = time.perf_counter() - started
     row = {"name": name, "triangles": env.renderer.triangle_count, "open_s": opened_s}
     for side in _SIDES_PX:
-        times = picture_times(env, side, args.frames, advance)
+        camera = CameraSettings(width_px=side, height_px=side)
+        render = partial(env.renderer.render, camera.pinhole)
+        times = picture_times(env, render, camera, args.frames, advance)
         row[f"frame_{side}_ms"] = float(np.median(times) * 1e3)
         row[f"frames_{side}_per_s"] = len(times) / sum(times)
     times = path_times(env, args.paths, advance)
     return row | {"path_ms": float(np.median(times) * 1e3), "paths_per_s": len(times) / sum(times)}
 
 
-def picture_times(env: MeshEnv, side_px: int, count: int, advance: Callable[[], object]) -> list[float]:
+def measure_habitat(name: str, files: Sequence[Path], args: argparse.Namespace, advance: Callable[[], object]) -> dict:
+    """The same in Habitat, its process and the way there and back included."""
+    row = {"name": f"{name}, Habitat", "triangles": None}
+    for side in _SIDES_PX:
+        camera = CameraSettings(width_px=side, height_px=side)
+        started = time.perf_counter()
+        env = HabitatEnv.start(files[0], WorldSettings(camera), annotation_path=files[1] if files[1:] else None)
+        row["open_s"] = time.perf_counter() - started
+        times = picture_times(env, env.render, camera, args.frames, advance)
+        row[f"frame_{side}_ms"] = float(np.median(times) * 1e3)
+        row[f"frames_{side}_per_s"] = len(times) / sum(times)
+        if side == _SIDES_PX[-1]:
+            times = path_times(env, args.paths, advance)
+            row |= {"path_ms": float(np.median(times) * 1e3), "paths_per_s": len(times) / sum(times)}
+        env.close()
+    return row
+
+
+def picture_times(
+    env: Env,
+    render: Callable[[np.ndarray], Picture],
+    camera: CameraSettings,
+    count: int,
+    advance: Callable[[], object],
+) -> list[float]:
     """Seconds for each of some pictures (RGB, depth and ids), each from another place."""
-    camera, rng = CameraSettings(width_px=side_px, height_px=side_px), np.random.default_rng(0)
-    pinhole = camera.pinhole
+    rng = np.random.default_rng(0)
 
     def photograph() -> Picture:
-        return env.renderer.render(pinhole, camera_pose(env.sample_navigable(rng), rng.uniform(0, 2 * np.pi), camera))
+        return render(camera_pose(env.sample_navigable(rng), rng.uniform(0, 2 * np.pi), camera))
 
     photograph()  # the first one makes the rays
     return [_timed(photograph, advance) for _ in range(count)]
 
 
-def path_times(env: MeshEnv, count: int, advance: Callable[[], object]) -> list[float]:
+def path_times(env: Env, count: int, advance: Callable[[], object]) -> list[float]:
     """Seconds for each of some shortest paths between random points, no goal asked twice."""
     rng = np.random.default_rng(0)
     ends = [(env.sample_navigable(rng), env.sample_navigable(rng)) for _ in range(count + 1)]
@@ -123,8 +157,10 @@ def markdown(result: dict) -> str:
     rows = [[row["name"], *[row[name] for name in names]] for row in result["worlds"]]
     goal = result["target"]
     verdict = "met" if goal["met"] else "missed"
+    problem = result["habitat_problem"]
+    habitat = f"Habitat is not installed ({problem})" if problem else "Habitat's rows include its process and socket"
     return (
-        f"RGB, depth and ids on one thread. Machine: {machine_line(result['machine'])}.\n\n"
+        f"RGB, depth and ids on one thread. {habitat}. Machine: {machine_line(result['machine'])}.\n\n"
         f"{markdown_table(header, rows)}\n\n"
         f"{goal['name']}: {goal['value']:.0f}, wanted at least {goal['at_least']:.0f}: {verdict}"
     )

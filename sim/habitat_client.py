@@ -74,6 +74,23 @@ def find_interpreter(python: str | None = None) -> str:
     return found
 
 
+def habitat_problem(python: str | None = None) -> str:
+    """Why Habitat cannot be used with an interpreter, as find_interpreter takes it; empty where it can."""
+    try:
+        found = find_interpreter(python)
+    except FileNotFoundError as error:
+        return str(error)
+    command = [found, "-c", "import habitat_sim, numpy, zmq, msgpack"]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(), stdin=subprocess.DEVNULL)
+    return f"{found}: {(done.stderr.strip().splitlines() or ['it fails'])[-1]}" if done.returncode else ""
+
+
+def _environment() -> dict[str, str]:
+    """Variables for Habitat's Python: quiet, and without paths to modules of our own Python or of a sourced ROS."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return kept | {"HABITAT_SIM_LOG": "quiet", "MAGNUM_LOG": "quiet"}
+
+
 class HabitatClient:
     """Calls to a server in a working folder of its own.
 
@@ -190,15 +207,11 @@ class ServerProcess:
         number = len(list(folder.glob("*.log")))
         self._log_file = folder / f"server{number}.log"
         endpoint = f"ipc://{folder}/socket{number}"
-        environment = os.environ | {"HABITAT_SIM_LOG": "quiet", "MAGNUM_LOG": "quiet"}
-        # Modules of our own Python, or of a sourced ROS, are for another version.
-        for name in ("PYTHONPATH", "PYTHONHOME"):
-            environment.pop(name, None)
         with open(self._log_file, "wb") as log:
             self._process = subprocess.Popen(
                 [*command, "--endpoint", endpoint],
                 cwd=folder,
-                env=environment,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -14,7 +14,8 @@ from benchmarks import bench_sim
 from benchmarks.sim_worlds import flat_boxes, scanned_flat, textured_flat
 
 
-def test_short_run_writes_its_numbers(tmp_path, capsys):
+def test_short_run_writes_its_numbers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("VLM3R_HABITAT_PYTHON", "/no/such/python")
     out = tmp_path / "deep" / "result.json"
     short = ["--frames", "1", "--paths", "1", "--triangles", "20000", "--small-house", str(tmp_path), "--out", str(out)]
     assert bench_sim.main(short) == 0
@@ -24,6 +25,7 @@ def test_short_run_writes_its_numbers(tmp_path, capsys):
     assert all(value > 0 for row in result["worlds"] for key, value in row.items() if key != "name")
     printed = capsys.readouterr().out
     assert "| world" in printed
+    assert "Habitat is not installed (no Python interpreter at '/no/such/python'" in printed
     assert str(out) in printed
 
 

@@ -6,7 +6,6 @@ Without habitat_sim the real server process, sockets, messages and client run, o
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from sim.camera import CameraSettings, camera_pose
 from sim.env import Env, MotionSettings, Move, Velocity
 from sim.episode import Episode
 from sim.habitat.frames import camera_from_habitat, camera_to_habitat
-from sim.habitat_client import SERVER_PROGRAM, find_interpreter
+from sim.habitat_client import habitat_problem
 from sim.habitat_env import HabitatEnv, navmesh_settings
 from sim.mesh_env import WorldSettings, open_world
 from sim.world.walkgrid import NavSettings
@@ -38,11 +37,10 @@ def server(request) -> dict:
     """How to start the server: with recorded answers, or with habitat_sim."""
     if request.param == "recorded":
         return {"program": REPLAY, "python": sys.executable}
-    python = find_interpreter()
-    probe = subprocess.run([python, "-c", "import habitat_sim, zmq, msgpack"], capture_output=True, text=True)
-    if probe.returncode:
-        pytest.skip(f"no habitat_sim for {python}; set VLM3R_HABITAT_PYTHON ({probe.stderr.splitlines()[-1]})")
-    return {"program": SERVER_PROGRAM, "python": python}
+    problem = habitat_problem()
+    if problem:
+        pytest.skip(f"no habitat_sim; set VLM3R_HABITAT_PYTHON ({problem})")
+    return {}
 
 
 @pytest.fixture(scope="module")

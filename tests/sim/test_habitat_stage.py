@@ -130,6 +130,9 @@ def test_scan_is_converted_with_colours_and_both_sides(tmp_path):
     assert "COLOR_0" in primitive["attributes"]
     assert header["materials"][primitive["material"]]["doubleSided"] is True
     np.testing.assert_allclose(load_mesh(tmp_path / "scan.glb").bounds_m, mesh.bounds_m, atol=1e-6)
+    (read,) = trimesh.load_scene(tmp_path / "scan.glb").geometry.values()
+    colors = read.visual.vertex_attributes["color"][read.faces]
+    np.testing.assert_array_equal(np.sort(colors, axis=1), np.sort(mesh.colors[mesh.faces], axis=1))
     np.testing.assert_allclose(np.ptp(mesh.bounds_m, axis=0), [2, 3, 4])
 
 
