@@ -203,6 +203,16 @@ def test_closest_to_the_camera():
     assert rejected == {"fewer_than_4_objects_at_0.5m_or_more": 9}
 
 
+def test_a_set_of_options_is_found_wherever_there_is_one():
+    # thirteen plates 4 cm apart: four of them are 15 cm apart in one way only
+    plates = [cube(f"plate{n}", 0, 2 + 0.04 * n, n, z=1.4) for n in range(13)]
+    graph = scene(plates, [frame(0, pose(0, 0), range(13))])
+    (item,) = items_of(graph, "camera_obj_rel_dist_v1")
+    assert (item.ground_truth, set(item.choices)) == ("plate0", {"plate0", "plate4", "plate8", "plate12"})
+    missed = generate(graph, "camera_obj_rel_dist_v1", replace(EXACT, as_published=True))
+    assert missed.rejected == {"no_unambiguous_option_set": 1}  # one order was tried
+
+
 def test_moved_how_far_and_where():
     moved = items_of(camera_scene(), "camera_displacement", replace(EXACT, per_scene=100))
     assert {item.ground_truth for item in moved} <= {0.5, 0.6, 0.7, 0.8, 0.9}
