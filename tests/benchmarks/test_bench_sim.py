@@ -9,6 +9,8 @@ import pytest
 
 pytest.importorskip("embreex", reason="embreex (extra `sim`) is not installed")
 pytest.importorskip("trimesh", reason="trimesh (extra `sim`) is not installed")
+pytest.importorskip("zmq", reason="pyzmq (extra `sim`) is not installed")
+pytest.importorskip("msgpack", reason="msgpack (extra `sim`) is not installed")
 
 from benchmarks import bench_sim
 from benchmarks.sim_worlds import flat_boxes, scanned_flat, textured_flat

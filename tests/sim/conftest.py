@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-MISSING = [name for name in ("embreex", "scipy", "trimesh") if importlib.util.find_spec(name) is None]
+MISSING = [name for name in ("embreex", "msgpack", "scipy", "trimesh", "zmq") if importlib.util.find_spec(name) is None]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 
