@@ -16,6 +16,8 @@ from sim.flats.placing import APPROACH_M, WALL_GAP_M, Item, Rect, Space
 from sim.flats.plan import Plan
 
 _ATTEMPTS = 5
+# What the rest of a room stands around: rather another attempt than a room that lost it.
+_MAIN = ("sofa", "bed", "desk", "dining table", "toilet", "stove")
 # A door's frame around its leaf.
 FRAME_M = 0.07
 
@@ -51,7 +53,7 @@ def _furnish_room(plan: Plan, index: int, seed: tuple, clutter: float, sigma: fl
         fixed = len(space.items)
         rules.furnish(space, clutter)
         far = out_of_reach(plan, index, space.items)
-        if far is not None:
+        if far is not None and not any(space.items[number].kind in _MAIN for number in far):
             return _without(space.items, {number for number in far if number >= fixed})
     items = space.items
     while len(items) > fixed and out_of_reach(plan, index, items) is None:

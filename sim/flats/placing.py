@@ -276,3 +276,20 @@ class Space:
         """Height of the surface things stand on: the seat of a sofa, the mattress of a bed, else the top."""
         item = self.items[index]
         return item.z_m + item.size_m[2] * {"bed": 0.55, "sofa": 0.52}.get(item.kind, 1.0)
+
+    def behind(self, item: Item) -> Wall:
+        """The wall a thing has its back to."""
+        return min(self.walls, key=lambda wall: abs(wall.yaw_rad - item.yaw_rad))
+
+    def opposite(self, wall: Wall) -> Wall:
+        """The wall across the room."""
+        return min(self.walls, key=lambda other: float(other.inward @ wall.inward))
+
+    def along(self, item: Item, wall: Wall) -> float:
+        """How far along a wall a thing is, metres from the wall's start."""
+        return float(wall.along @ ([item.x_m, item.y_m] - wall.start))
+
+    def sides(self) -> tuple[float, float]:
+        """The shorter and the longer side of the room."""
+        shorter, longer = sorted((self.room.high_m - self.room.low_m).tolist())
+        return shorter, longer
