@@ -33,6 +33,8 @@ _RUN_PROGRAM = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.a
 # of preparing reflections, which flat shading does not use.
 _LIGHT_FILE = Path("data", "default.pbr_config.json")
 _LIGHT_CONTENT = '{"ibl_blut_filename": "none.png", "ibl_envmap_filename": "none.hdr"}\n'
+# Where a module is called otherwise on PyPI.
+_PACKAGES = {"zmq": "pyzmq", "quaternion": "numpy-quaternion", "attr": "attrs"}
 _TAIL_LINES = 15
 _ALIVE_CHECK_MS = 100
 _QUIT_S = 2.0
@@ -298,7 +300,7 @@ class ServerProcess:
         if lacking is None:
             return ""
         name = lacking[1].split(".")[0]
-        python, package = self._process.args[0], {"zmq": "pyzmq"}.get(name, name)
+        python, package = self._process.args[0], _PACKAGES.get(name, name)
         how = _GUIDE if name == "habitat_sim" else f"run {python} -m pip install {package}"
         return (
             f": {python} has no {name}; {how}, or name another interpreter in {PYTHON_VARIABLE}. It needs habitat_sim, "
