@@ -119,11 +119,26 @@ def watch(env: Env, walk: Walk, sensor: SensorSettings | None = None, seed: int 
     for index, (T_WC, stamp_ns) in enumerate(zip(walk.T_WC, walk.stamps_ns.tolist(), strict=True)):
         seen = env.view(T_WC, stamp_ns)
         if sensor is not None:
-            picture = blurred(lambda pose: _picture(env.view(pose)), _exposure(walk, index, sensor))
-            picture = noisy(picture, sensor, np.random.default_rng((seed, index)))
-            frame = Frame(picture.rgb, stamp_ns, seen.frame.frame_id, seen.K)
-            seen = Observation(frame, picture.depth_m, picture.ids, T_WC, seen.K)
+            rng = np.random.default_rng((seed, index))
+            seen = _flawed(env, seen, _exposure(walk, index, sensor), sensor, rng)
         yield seen
+
+
+def _flawed(
+    env: Env, seen: Observation, before: list[np.ndarray], sensor: SensorSettings, rng: np.random.Generator
+) -> Observation:
+    """A clean picture with the sensor's flaws; before are the poses while the shutter was open."""
+    clean = Picture(seen.frame.rgb, seen.depth_m, seen.semantic_ids)
+
+    def render(pose: np.ndarray) -> Picture:
+        if pose is seen.T_WC:
+            return clean
+        other = env.view(pose)
+        return Picture(other.frame.rgb, other.depth_m, other.semantic_ids)
+
+    picture = noisy(blurred(render, [*before, seen.T_WC]), sensor, rng)
+    frame = Frame(picture.rgb, seen.frame.stamp_ns, seen.frame.frame_id, seen.K)
+    return Observation(frame, picture.depth_m, picture.ids, seen.T_WC, seen.K)
 
 
 def _recorded(
@@ -170,15 +185,11 @@ def _fps(walk: Walk) -> float:
     return (len(walk) - 1) / walk.duration_s if len(walk) > 1 else 10.0
 
 
-def _picture(seen: Observation) -> Picture:
-    return Picture(seen.frame.rgb, seen.depth_m, seen.semantic_ids)
-
-
 def _exposure(walk: Walk, index: int, sensor: SensorSettings) -> list[np.ndarray]:
-    """Camera poses [4, 4] while the shutter is open, the last one that of the frame."""
-    now = walk.T_WC[index]
+    """Camera poses [4, 4] while the shutter is open, up to but without that of the frame."""
     if not sensor.exposure_s or index == 0:
-        return [now]
+        return []
+    now = walk.T_WC[index]
     before, span_ns = walk.T_WC[index - 1], walk.stamps_ns[index] - walk.stamps_ns[index - 1]
     open_share = min(1.0, sensor.exposure_s * 1e9 / span_ns)
     turns = Slerp([0.0, 1.0], Rotation.from_matrix(np.stack([now[:3, :3], before[:3, :3]])))
@@ -188,7 +199,7 @@ def _exposure(walk: Walk, index: int, sensor: SensorSettings) -> list[np.ndarray
         pose[:3, :3] = turns(back).as_matrix()
         pose[:3, 3] = now[:3, 3] + back * (before[:3, 3] - now[:3, 3])
         poses.append(pose)
-    return [*poses, now]
+    return poses
 
 
 def main(argv: Sequence[str] | None = None) -> int:
