@@ -21,17 +21,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sim.agent import AGENTS, AgentSettings, make_agent
 from sim.env import Env
-from sim.episode import TASKS
+from sim.episode import TASKS, Episode
 from sim.loop.files import read_json
 from sim.loop.plan import EPISODES, Plan, make_plan, read_plan
-from sim.loop.play import play
-from sim.loop.results import RunFolder
+from sim.loop.play import DIED, Played, not_played, play
+from sim.loop.results import RESULTS, Mismatch, RunFolder
 from sim.loop.trial import Agent, TrialSettings
 from sim.mesh_env import WorldSettings
 from sim.report import write_report
 from sim.worlds import open_env
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
+_log = logging.getLogger(__name__)
 _SHOWN = "success_1m success_3m oracle_success spl ne_m ndtw path_m collisions answer_accuracy".split()
 
 
@@ -69,18 +70,29 @@ def run(plan: Plan, settings: RunSettings, out: Path, agent: Agent | None = None
     try:
         with tqdm(total=len(plan.episodes), initial=done, desc=head["agent"], unit="episode", disable=None) as bar:
             for episode in todo:
-                started, env = time.perf_counter(), worlds.env_of(episode.scene)
-                folder.add_map(episode.scene, env.floor_map())
-                played = play(env, episode, agent, settings.trial)
+                started = time.perf_counter()
+                played = _play(worlds, folder, episode, agent, settings)
                 folder.add_pictures(episode.id, played.strip)
                 folder.add(played.result | {"agent": head["agent"]}, played.latencies_ms, time.perf_counter() - started)
-                if played.result["error"]:
-                    worlds.close()  # it may be dead: the next episode gets a fresh one
                 bar.update()
     finally:
         agent.close()
         worlds.close()
     return folder
+
+
+def _play(worlds: _Worlds, folder: RunFolder, episode: Episode, agent: Agent, settings: RunSettings) -> Played:
+    """One episode; a world that died in it is not used again."""
+    try:
+        env = worlds.env_of(episode.scene)
+        folder.add_map(episode.scene, env.floor_map())
+    except DIED as death:
+        worlds.forget()
+        return not_played(episode, death)
+    played = play(env, episode, agent, settings.trial)
+    if played.result["error"]:
+        worlds.forget()
+    return played
 
 
 class _Worlds:
@@ -102,6 +114,14 @@ class _Worlds:
             if self._env.scene_id != scene:
                 raise ValueError(f"{self._specs[scene]} is scene {self._env.scene_id!r}, the episodes want {scene!r}")
         return self._env
+
+    def forget(self) -> None:
+        """Closes a world that may be dead; the next episode gets a fresh one."""
+        try:
+            self.close()
+        except DIED as death:
+            _log.warning("closing a world that died: %s", death)
+            self._env = None
 
     def close(self) -> None:
         """Closes what is open."""
@@ -179,10 +199,15 @@ def _plan(arguments: argparse.Namespace, world: WorldSettings) -> Plan:
     asked = {"worlds": arguments.worlds, "episodes": counts}
     path = arguments.out / EPISODES
     if path.is_file():
-        found = read_json(path)
-        same = found.get("settings", {}) | asked == found.get("settings", {})
-        if same and (found.get("task"), found.get("seed")) == (arguments.task, arguments.seed):
-            return read_plan(path)
+        found = read_plan(path)
+        if found.settings == found.settings | asked and (found.task, found.seed) == (arguments.task, arguments.seed):
+            return found
+        if (arguments.out / RESULTS).is_file():
+            raise Mismatch(
+                f"{arguments.out} holds a run of {found.settings.get('episodes')} {found.task} episodes in "
+                f"{found.settings.get('worlds')} with seed {found.seed}; give the command that began it to go on with "
+                "it, or another --out"
+            )
     return make_plan(arguments.task, arguments.worlds, counts, arguments.seed, world=world)
 
 

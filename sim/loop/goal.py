@@ -72,12 +72,12 @@ class Goal:
         """How far it is from a place [3]."""
         return self.way(position_m).distance_m
 
-    def ever_within(self, positions_m: np.ndarray, limit_m: float) -> bool:
-        """Whether one of the places [N, 3] is nearer than a limit; the far ones cost no path."""
+    def distances_within(self, positions_m: np.ndarray, limit_m: float) -> list[float]:
+        """Distances, up to a limit, from those of the places [N, 3] that have one; the far ones cost no path."""
         apart = np.linalg.norm(np.asarray(positions_m)[:, None] - self.points[None], axis=2) + self.rests_m
-        order = np.argsort(apart.min(axis=1), kind="stable")
-        near = [index for index in order if apart[index].min() <= limit_m]
-        return any(self.distance_m(positions_m[index]) <= limit_m for index in near)
+        near = np.flatnonzero(apart.min(axis=1) <= limit_m)
+        distances = [self.distance_m(positions_m[index]) for index in near]
+        return [distance for distance in distances if distance <= limit_m]
 
 
 def goal_of(env: Env, episode: Episode) -> Goal:

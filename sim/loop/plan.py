@@ -18,7 +18,7 @@ from sim.mesh_env import WorldSettings
 from sim.route.plan import plan_slots
 from sim.route.search import find_routes
 from sim.worlds import open_env, world_specs
-from vlm3r_core.config import check_choice
+from vlm3r_core.config import check_choice, check_range
 
 EPISODES = "episodes.json"
 _SAFE_NAME = re.compile(r"[\w.-]+")
@@ -99,6 +99,9 @@ def make_plan(
             parts.
     """
     check_choice("task", task, TASKS)
+    check_range("seed", seed, 0)
+    for count in counts:
+        check_range("number of episodes", count, 1)
     settings, world, groups = settings or EpisodeSettings(), world or WorldSettings(), world_specs(worlds)
     if len(counts) == 1:
         groups = [[spec for group in groups for spec in group]]

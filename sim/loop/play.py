@@ -13,13 +13,17 @@ from sim.env import Env, TimeStep
 from sim.episode import Episode
 from sim.loop.goal import Goal, goal_of
 from sim.loop.trial import Agent, Trial, TrialSettings
-from sim.metrics import ndtw, resampled, spl, success
+from sim.metrics import ndtw, oracle_success, resampled, spl, success
+from vlm3r_core.scene.graph import SceneGraph
 
 SUCCESS_M, NEAR_M = 1.0, 3.0
 _STRIP_PX, _JPEG_QUALITY = 224, 85
 # What a world or an agent raises that dies or does not answer. Anything else ends the run: a bug, or bad input.
-_DIED = (RuntimeError, ConnectionError, TimeoutError)
-_NO_SCORES = {"success_1m": False, "success_3m": False, "oracle_success": False, "spl": 0.0, "shortest_m": None}
+DIED = (RuntimeError, ConnectionError, TimeoutError)
+_NO_SCORES = {"success_1m": False, "success_3m": False, "oracle_success": False, "spl": 0.0} | {
+    **dict.fromkeys(("shortest_m", "ne_m", "ndtw")),
+    "reference": [],
+}
 _log = logging.getLogger(__name__)
 
 
@@ -46,20 +50,32 @@ def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings) -> P
     Raises:
         ValueError: the episode does not fit the world.
     """
-    trial, steps, goal, error = None, [], None, ""
-    scores, strip = _NO_SCORES | {"ne_m": None, "ndtw": None, "reference": []}, ()
+    trial, steps, error = None, [], ""
+    goal_entry, scores, strip = _goal_entry(episode), _NO_SCORES, ()
     try:
+        goal_entry = _goal_entry(episode, env.scene_graph())
         goal = goal_of(env, episode)
         steps.append(env.reset(episode))
         trial = Trial(env, episode, goal, steps[0], settings)
         agent.reset(trial)
         _act(trial, agent, steps)
         scores, strip = _scores(goal, episode, steps), _strip(env, steps, settings.pictures)
-    except _DIED as death:
-        error = f"{type(death).__name__}: {death}"
+    except DIED as death:
+        error = reason(death)
         _log.warning("episode %s failed: %s", episode.id, error)
-    result = _facts(env, episode, trial, steps) | scores | {"error": error}
+    result = _facts(episode, trial, steps) | scores | {"goal": goal_entry, "error": error}
     return Played(result, tuple(trial.latencies_ms if trial else ()), strip)
+
+
+def not_played(episode: Episode, death: Exception) -> Played:
+    """An episode whose world could not be opened."""
+    result = _facts(episode, None, []) | _NO_SCORES | {"goal": _goal_entry(episode), "error": reason(death)}
+    return Played(result, (), ())
+
+
+def reason(death: Exception) -> str:
+    """What died, in a line."""
+    return f"{type(death).__name__}: {death}"
 
 
 def _act(trial: Trial, agent: Agent, steps: list[TimeStep]) -> None:
@@ -70,9 +86,9 @@ def _act(trial: Trial, agent: Agent, steps: list[TimeStep]) -> None:
         steps.append(trial.now)
 
 
-def _facts(env: Env, episode: Episode, trial: Trial | None, steps: list[TimeStep]) -> dict:
+def _facts(episode: Episode, trial: Trial | None, steps: list[TimeStep]) -> dict:
     """What happened, without judging it."""
-    facts = {"id": episode.id, "scene": episode.scene, "task": episode.task, "goal": _goal_entry(env, episode)}
+    facts = {"id": episode.id, "scene": episode.scene, "task": episode.task}
     facts["questions"] = trial.asked if trial else []
     if not steps:
         nothing = {"path_m": 0.0, "collisions": 0, "steps": 0, "stopped": False, "path": [], "sim_seconds": 0.0}
@@ -89,12 +105,12 @@ def _facts(env: Env, episode: Episode, trial: Trial | None, steps: list[TimeStep
     }
 
 
-def _goal_entry(env: Env, episode: Episode) -> dict:
+def _goal_entry(episode: Episode, graph: SceneGraph | None = None) -> dict:
     entry = {"category": episode.goal_category, "object_id": episode.goal_object_id, "box": None}
-    found = [item for item in env.scene_graph().objects if item.instance_id == episode.goal_object_id]
+    found = [item.box for item in graph.objects if item.instance_id == episode.goal_object_id] if graph else []
     if found:
-        box = found[0].box
-        entry["box"] = {name: getattr(box, name).round(6).tolist() for name in ("center_m", "lengths_m", "R_WB")}
+        fields = ("center_m", "lengths_m", "R_WB")
+        entry["box"] = {name: getattr(found[0], name).round(6).tolist() for name in fields}
     return entry
 
 
@@ -107,7 +123,7 @@ def _scores(goal: Goal, episode: Episode, steps: list[TimeStep]) -> dict:
     return {
         "success_1m": reached,
         "success_3m": success(last.stopped, left_m, NEAR_M),
-        "oracle_success": goal.ever_within(resampled(path), SUCCESS_M),
+        "oracle_success": oracle_success(goal.distances_within(resampled(path), SUCCESS_M), SUCCESS_M),
         "spl": round(spl(reached, shortest.distance_m, last.path_m), 6),
         "shortest_m": round(shortest.distance_m, 6),
         "ne_m": round(left_m, 6),

@@ -69,7 +69,7 @@ class RunFolder:
         self._results[name] = json.loads(json.dumps(result))
         self._timings[name] = {"latency_ms": [round(ms, 3) for ms in latencies_ms], "seconds": round(seconds, 3)}
         everything = [ms for timing in self._timings.values() for ms in timing["latency_ms"]]
-        total_s = sum(timing["seconds"] for timing in self._timings.values())
+        total_s = max(1e-3, sum(timing["seconds"] for timing in self._timings.values()))
         rate = {"seconds": round(total_s, 3), "episodes_per_hour": round(3600 * len(self._timings) / total_s, 1)}
         write_json(self.path / TIMINGS, {"latency_ms": percentiles(everything), **rate, "episodes": self._timings})
         write_json(self.path / RESULTS, self._head | {"summary": self.summary, "episodes": self.results})

@@ -51,8 +51,10 @@ def test_goal_of_a_route_is_its_end(env):
     episode = route_episode()
     goal = goal_of(env, episode)
     assert goal.distance_m(episode.reference_m[-1]) < 0.01
-    assert goal.ever_within(episode.reference_m, 0.5)
-    assert not goal.ever_within(episode.reference_m[:-1], 0.5)
+    far, near = np.array([3.0, 3.0, 0.0]), np.array([3.9, 1.3, 0.0])
+    assert goal.distances_within(np.stack([far, near]), 0.5) == pytest.approx([0.3], abs=0.01)
+    behind = np.array([[2.7, 0.9, 0.0]])
+    assert not goal_of(env, find_episode("shelf")).distances_within(behind, 1.0)  # near through the wall only
     with pytest.raises(ValueError, match="a route without reference_m"):
         goal_of(env, replace(episode, reference_m=()))
 

@@ -229,6 +229,16 @@ def test_world_that_dies_fails_its_episode_only(world, tmp_path, monkeypatch, ca
     assert len(opened) == 2
 
 
+def test_world_that_cannot_be_opened_again(world, tmp_path, monkeypatch):
+    def refuse(spec, settings):
+        raise RuntimeError("the server does not start")
+
+    monkeypatch.setattr(run_module, "open_env", refuse)
+    (entry,) = run(as_plan(world, find_episode("table")), ORACLE, tmp_path).results
+    assert (entry["error"], entry["success_1m"]) == ("RuntimeError: the server does not start", False)
+    assert main(["--episodes-file", str(tmp_path / "episodes.json"), "--out", str(tmp_path / "b"), "--no-report"]) == 1
+
+
 def test_route_run(world, tmp_path):
     folder = run(as_plan(world, route_episode()), ORACLE, tmp_path)
     (entry,) = folder.results
@@ -261,6 +271,12 @@ def test_command_runs_given_episodes(episodes_file, tmp_path, capsys):
     assert "holds a run with another agent ('random', now 'forward')" in capsys.readouterr().err
 
 
+def test_command_that_wants_other_episodes_is_refused_at_once(plan, tmp_path, capsys):
+    run(plan, ORACLE, tmp_path)
+    assert main(["--task", "find", "--worlds", "flat:1", "--seed", "7", "--out", str(tmp_path)]) == 2
+    assert "holds a run of [3] find episodes in" in capsys.readouterr().err
+
+
 def test_command_says_how_to_go_on(episodes_file, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     command = ["--episodes-file", str(episodes_file), "--out", str(out), "--no-report"]
@@ -277,6 +293,8 @@ WRONG = [
     (["--task", "find"], "give --task and --worlds, or --episodes-file"),
     (["--task", "find", "--worlds", "absent.glb"], "no world at absent.glb"),
     (["--task", "find", "--worlds", "flat:1", "--episodes", "two"], "--episodes are whole numbers"),
+    (["--task", "find", "--worlds", "flat:1", "--episodes", "0"], "number of episodes must be at least 1, got 0"),
+    (["--task", "find", "--worlds", "flat:1", "--seed", "-1"], "seed must be at least 0, got -1"),
     (["--episodes-file", "absent.json"], "no episodes at absent.json"),
 ]
 
