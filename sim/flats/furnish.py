@@ -20,6 +20,8 @@ _ATTEMPTS = 5
 _MAIN = ("sofa", "bed", "desk", "dining table", "toilet", "stove")
 # A door's frame around its leaf.
 FRAME_M = 0.07
+# How far the floor before a doorway is kept free beside it; less than the frame, or its own leaf would be in the way.
+_BESIDE_M = 0.06
 
 
 def furnish(plan: Plan, seed: Sequence[int], *, clutter: float, sigma: float) -> tuple[Item, ...]:
@@ -53,12 +55,12 @@ def _furnish_room(plan: Plan, index: int, seed: tuple, clutter: float, sigma: fl
         fixed = len(space.items)
         rules.furnish(space, clutter)
         far = out_of_reach(plan, index, space.items)
-        if far is not None and not any(space.items[number].kind in _MAIN for number in far):
-            return _without(space.items, {number for number in far if number >= fixed})
+        if far is not None and not any(number < fixed or space.items[number].kind in _MAIN for number in far):
+            return _without(space.items, set(far))
     items = space.items
     while len(items) > fixed and out_of_reach(plan, index, items) is None:
         items = _without(items, {max(number for number in range(fixed, len(items)) if items[number].on < 0)})
-    return _without(items, {number for number in out_of_reach(plan, index, items) or () if number >= fixed})
+    return _without(items, set(out_of_reach(plan, index, items) or ()))
 
 
 def _without(items: list[Item], gone: set[int]) -> list[Item]:
@@ -73,26 +75,23 @@ def _without(items: list[Item], gone: set[int]) -> list[Item]:
 
 def _hang_doors(plan: Plan, index: int, space: Space, entrance: bool) -> None:
     """Keeps the doorways free, opens door leafs flat against a wall, and puts a closed door into an outer wall."""
+    leafs = []
     for number in space.room.doorways:
         door = plan.doorways[number]
-        for wall in space.walls:
-            span = door.span_on(wall)
-            if span is None:
-                continue
-            x, y = door.center_m + wall.inward * (door.thickness_m / 2 + APPROACH_M / 2)
-            space.keep_free(Rect(float(x), float(y), APPROACH_M / 2, door.width_m / 2 + 0.12, wall.yaw_rad))
-            if door.has_leaf and door.rooms[number % 2] == index:
-                _open_leaf(space, wall, span, door.height_m)
-    if entrance:
-        outer = [wall for wall in space.walls if wall.outer]
-        for _ in range(12):
-            wall = outer[int(space.rng.integers(len(outer)))]
-            size = space.size("door", high=(1, 2, space.height_m - 0.1))
-            at = space.along_wall("door", size=size, wall=wall, corner=space.chance(0.5), tries=1)
-            if at is not None:
-                front = space.front(space.items[at], APPROACH_M)
-                space.keep_free(front)
-                return
+        wall, span = next((wall, door.span_on(wall)) for wall in space.walls if door.span_on(wall))
+        x, y = door.center_m + wall.inward * (door.thickness_m / 2 + APPROACH_M / 2)
+        space.keep_free(Rect(float(x), float(y), APPROACH_M / 2, door.width_m / 2 + _BESIDE_M, wall.yaw_rad))
+        if door.has_leaf and door.rooms[number % 2] == index:
+            leafs.append((wall, span, door.height_m))
+    for leaf in leafs:  # none may stand before another doorway
+        _open_leaf(space, *leaf)
+    outer = [wall for wall in space.walls if wall.outer]
+    for _ in range(12 if entrance else 0):
+        wall = outer[int(space.rng.integers(len(outer)))]
+        size = space.size("door", high=(1, 2, space.height_m - 0.1))
+        at = space.along_wall("door", size=size, wall=wall, corner=space.chance(0.5), tries=1, front_m=APPROACH_M)
+        if at is not None:
+            return
 
 
 def _open_leaf(space: Space, wall, span: tuple[float, float], height: float) -> None:
@@ -103,7 +102,6 @@ def _open_leaf(space: Space, wall, span: tuple[float, float], height: float) -> 
     for middle in middles if space.chance(0.5) else middles[::-1]:
         if width / 2 + WALL_GAP_M <= middle <= wall.length_m - width / 2 - WALL_GAP_M:
             item = space.at_wall("door", size, wall, middle)
-            if space.fits(item, ignore_free=True):
-                space.add(item)
+            if space.try_add(item) is not None:
                 space.keep_free(space.front(item, 0.25))
                 return
