@@ -305,7 +305,7 @@ class HabitatBackend:
         for item in self._loaded().semantic_scene.objects:
             if item is None or item.category is None:
                 continue
-            x, y, z, w = (float(value) for value in item.obb.rotation)
+            x, y, z, w = (float(item.obb.rotation[i]) for i in range(4))
             found.append(
                 {
                     "id": int(item.semantic_id),
@@ -326,13 +326,14 @@ class HabitatBackend:
         spec = self._habitat.CameraSensorSpec()
         spec.uuid = kind
         spec.sensor_type = getattr(self._habitat.SensorType, kind)
-        spec.resolution = [height_px, width_px]
+        # Magnum's vectors take no lists; their types are at hand without importing it.
+        spec.resolution = type(spec.resolution)(height_px, width_px)
         spec.hfov = hfov_deg
-        spec.position = [0.0, 0.0, 0.0]  # the agent stands where the camera is; it does not walk
+        spec.position = type(spec.position)(0.0, 0.0, 0.0)  # the agent stands where the camera is; it does not walk
         spec.channels = 4 if kind == "COLOR" else 1
         if kind == "COLOR":
             levels = [float(level) / 255 for level in background]
-            spec.clear_color = type(spec.clear_color)(*levels, 1.0)  # a magnum.Color4
+            spec.clear_color = type(spec.clear_color)(*levels, 1.0)
         return spec
 
 
