@@ -53,6 +53,15 @@ class Draft:
         """The turns from landmark centre to landmark centre, all that a map of objects tells, radians."""
         return _turns([there.landmark.center - here.landmark.center for here, there in self.looks])
 
+    def turns_of_driver(self) -> list[float]:
+        """The turns of one who goes straight for each landmark's centre until its box is reached, radians."""
+        here, headings = self.stops[0].feet, []
+        for _, there in self.looks:
+            headings.append(there.landmark.center - here)
+            if there.landmark is not self.faced or self.template == 1:
+                here = there.landmark.box.nearest_point(here)
+        return _turns(headings)
+
     def kinds(self, settings: RouteSettings) -> tuple[RouteStepKind | None, ...]:
         """What the turns of the way are called, None where that is ambiguous.
 
@@ -87,7 +96,7 @@ def shape_flaw(draft: Draft, settings: RouteSettings) -> str:
         return "a landmark near two stops"
     if any(aside(here.feet, there) > np.radians(settings.aim_deg) for here, there in draft.looks):
         return "a landmark ahead lies aside"
-    for told in (draft.turns_of_walker(), draft.turns_of_landmarks()):
+    for told in (draft.turns_of_walker(), draft.turns_of_landmarks(), draft.turns_of_driver()):
         if tuple(turn_kind(angle, settings) for angle in told) != kinds:
             return "the landmarks tell another turn"
     if _stray_corners(draft, settings) > settings.stray_corners:

@@ -13,8 +13,9 @@ from vlm3r_core.scene.box import OrientedBox
 from vlm3r_core.scene.distances import Boxes, box_distances
 from vlm3r_core.scene.graph import SceneGraph, SceneObject
 
-# An object belongs to a storey if its box reaches into this range above the feet, metres.
-_STOREY_M = (-0.3, 2.0)
+# An object is beside one who stands there if its box reaches into this range above the feet, metres: lamps and objects
+# of other storeys do not.
+_STOREY_M = (-0.3, 1.6)
 
 
 @dataclass(frozen=True, eq=False)

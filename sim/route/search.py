@@ -6,6 +6,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 
@@ -140,10 +141,9 @@ class _Search:
     def _drafts_at(self, hub: Stop) -> Iterator[Draft]:
         """All walks that turn first at a stop."""
         around = self._ways.onward(hub)
-        for first in around:
-            for chain in self._chains(around, self._settings.turns):
-                if chain[0] is not first:
-                    yield Draft(1, (first, hub, *chain), hub.landmark)
+        for first, chain in product(around, list(self._chains(around, self._settings.turns))):
+            if chain[0] is not first:
+                yield Draft(1, (first, hub, *chain), hub.landmark)
         if self._settings.turns == 1:
             faced = self._ways.ahead(hub)
             yield from (Draft(2, (hub, goal), landmark) for goal in around for landmark in faced)

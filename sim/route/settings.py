@@ -52,7 +52,7 @@ class RouteSettings:
     template_1_share: float = setting(0.5, "share of template 1 among the left and right turns", span=(0.0, 1.0))
     standing_points: int = setting(4000, "points drawn from the walkable area to start and end at", span=(10, 10**6))
     patience: int = setting(
-        2000, "turning places tried without a new route before a scene is given up", span=(1, 10**6)
+        1000, "turning places tried without a new route before a scene is given up", span=(1, 10**6)
     )
 
     def __post_init__(self):

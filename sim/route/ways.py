@@ -32,6 +32,7 @@ class Ways:
 
     def __init__(self, env: Env, settings: RouteSettings, rng: np.random.Generator, rejected: Counter):
         self._env, self._settings, self._rng, self._rejected = env, settings, rng, rejected
+        self._plan = env.floor_map()
         self._beside: dict[int, np.ndarray] = {}
         self.landmarks: tuple[Landmark, ...] = ()
         known = landmarks_of(env.scene_graph(), settings)
@@ -74,14 +75,22 @@ class Ways:
 
     def waypoints(self, stops: Sequence[Stop]) -> tuple[np.ndarray, str]:
         """The shortest ways from stop to stop in one, [N, 3]; or what is wrong with them: too long for a route."""
+        if len(stops) > 2:
+            length_m = sum(float(np.linalg.norm(there.feet - here.feet)) for here, there in pairwise(stops))
+            shortest = self._env.shortest_path(stops[0].feet, stops[-1].feet)
+            if length_m > self._settings.max_detour * shortest.distance_m:
+                return np.zeros((0, 3)), "a detour"
         legs = [self._env.shortest_path(here.feet, there.feet) for here, there in pairwise(stops)]
         if not all(leg.found and is_straight(leg.points, self._settings.bend_m) for leg in legs):
             return np.zeros((0, 3)), "a leg is not the shortest way"
-        if len(legs) > 1:
-            shortest_m = self._env.shortest_path(stops[0].feet, stops[-1].feet).distance_m
-            if sum(leg.distance_m for leg in legs) > self._settings.max_detour * shortest_m:
-                return np.zeros((0, 3)), "a detour"
         return np.vstack([legs[0].points[:1], *(leg.points[1:] for leg in legs)]), ""
+
+    def _on_plan(self, points: np.ndarray) -> bool:
+        """Whether all points [N, 3] are free on the map, whatever the storey."""
+        plan = self._plan
+        cells = np.floor((points[:, :2] - plan.origin_m) / plan.cell_m).astype(int)
+        inside = (cells >= 0).all() and (cells < plan.free.shape).all()
+        return bool(inside and plan.free[cells[:, 0], cells[:, 1]].all())
 
     def _leg_flaw(self, start: np.ndarray, there: Stop) -> str:
         settings, offset = self._settings, there.feet - start
@@ -90,9 +99,9 @@ class Ways:
             return "leg: too short or too long"
         if aside(start, there) > np.radians(settings.aim_deg):
             return "leg: its landmark lies aside"
-        # Asking where one can stand is many times cheaper than asking for the way.
+        # The map seen from above tells most walls at once; asking where one can stand still costs less than the way.
         shares = np.linspace(0.0, 1.0, int(np.ceil(length_m / _STEP_M)) + 1)
-        coarse_first = (*shares[::4], *shares)  # a wall is met sooner
-        if not all(self._env.is_navigable(start + share * offset) for share in coarse_first):
+        points = start + shares[:, None] * offset
+        if not self._on_plan(points) or not all(self._env.is_navigable(point) for point in points):
             return "leg: not straight"
         return ""
