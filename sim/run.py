@@ -23,7 +23,7 @@ from sim.agent import AGENTS, AgentSettings, make_agent
 from sim.env import Env
 from sim.episode import TASKS, Episode
 from sim.loop.files import read_json
-from sim.loop.plan import EPISODES, Plan, make_plan, read_plan
+from sim.loop.plan import EPISODES, Plan, digest_of, make_plan, read_plan
 from sim.loop.play import DIED, Played, not_played, play
 from sim.loop.results import RESULTS, Mismatch, RunFolder
 from sim.loop.trial import Agent, TrialSettings
@@ -99,20 +99,23 @@ class _Worlds:
     """Opens worlds as episodes need them, one at a time."""
 
     def __init__(self, plan: Plan, settings: WorldSettings):
-        self._specs, self._settings = plan.worlds, settings
+        self._plan, self._settings = plan, settings
         self._env: Env | None = None
 
     def env_of(self, scene: str) -> Env:
         """The world of a scene.
 
         Raises:
-            ValueError: what is found there is another scene.
+            ValueError: what is found there is another scene, or not as it was when the episodes were made.
         """
         if self._env is None or self._env.scene_id != scene:
             self.close()
-            self._env = open_env(self._specs[scene], self._settings)
+            spec, made_in = self._plan.worlds[scene], self._plan.digests.get(scene)
+            self._env = open_env(spec, self._settings)
             if self._env.scene_id != scene:
-                raise ValueError(f"{self._specs[scene]} is scene {self._env.scene_id!r}, the episodes want {scene!r}")
+                raise ValueError(f"{spec} is scene {self._env.scene_id!r}, the episodes want {scene!r}")
+            if made_in not in (None, digest_of(self._env)):
+                raise ValueError(f"{spec} has changed since the episodes were made; make them anew")
         return self._env
 
     def forget(self) -> None:

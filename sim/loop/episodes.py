@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -88,7 +88,7 @@ def _start_for(goal: Goal, env: Env, rng: np.random.Generator, settings: Episode
 
 def route_episodes(
     env: Env,
-    items: Iterable[RouteItem],
+    items: Sequence[RouteItem],
     before: Sequence[Episode],
     seed: int,
     settings: EpisodeSettings,
@@ -104,7 +104,6 @@ def route_episodes(
         settings: what episodes are like.
         camera: the robot's.
     """
-    items = list(items)
     if not items:
         return []
     walk = before[0].T_WC_watch if before else watched_walk(env, seed, settings)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from sim.env import Env
@@ -31,6 +33,7 @@ class Plan:
     Args:
         task: "route" or "find"; seed: they were made from; settings: they were made with.
         worlds: how to open each scene, by its name.
+        digests: of each scene's floor and objects, see digest_of; a scene that has none is not checked.
         episodes: in the order they are run.
     """
 
@@ -39,11 +42,15 @@ class Plan:
     settings: Mapping
     worlds: Mapping[str, str]
     episodes: tuple[Episode, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict:
         """As episodes.json holds it."""
         entry = {"task": self.task, "seed": self.seed, "settings": dict(self.settings), "worlds": dict(self.worlds)}
-        return entry | {"episodes": [episode_to_json(episode) for episode in self.episodes]}
+        return entry | {
+            "digests": dict(self.digests),
+            "episodes": [episode_to_json(episode) for episode in self.episodes],
+        }
 
 
 def read_plan(path: Path) -> Plan:
@@ -73,7 +80,7 @@ def read_plan(path: Path) -> Plan:
     ):
         if names:
             raise ValueError(f"{path}: {what}, got {', '.join(names[:3])}")
-    return Plan(entry["task"], entry["seed"], entry["settings"], entry["worlds"], episodes)
+    return Plan(entry["task"], entry["seed"], entry["settings"], entry["worlds"], episodes, entry.get("digests", {}))
 
 
 def make_plan(
@@ -107,71 +114,87 @@ def make_plan(
         groups = [[spec for group in groups for spec in group]]
     if len(counts) != len(groups):
         raise ValueError(f"give one number of episodes, or one for each of the {len(groups)} worlds, got {len(counts)}")
-    names: dict[str, str] = {}
-    make = _routes if task == "route" else _finds
-    episodes = [
-        episode
-        for specs, count in zip(groups, counts, strict=True)
-        for episode in make(specs, count, seed, settings, world, names)
-    ]
-    places = {scene: place for place, scene in enumerate(names)}
+    everywhere = [spec for group in groups for spec in group]
+    twice = sorted({spec for spec in everywhere if everywhere.count(spec) > 1})
+    if twice:
+        raise ValueError(f"name each world once, {', '.join(twice)} is there several times")
+    maker = _Maker(seed, settings, world)
+    make = maker.routes if task == "route" else maker.finds
+    episodes = [episode for specs, count in zip(groups, counts, strict=True) for episode in make(specs, count)]
+    places = {scene: place for place, scene in enumerate(maker.specs)}
     episodes.sort(key=lambda episode: places[episode.scene])  # a world is opened once
     made_with = asdict(settings) | {"world": asdict(world), "episodes": list(counts), "worlds": worlds}
-    return Plan(task, seed, json.loads(json.dumps(made_with)), names, tuple(episodes))
+    return Plan(task, seed, json.loads(json.dumps(made_with)), maker.specs, tuple(episodes), maker.digests)
 
 
-def _finds(
-    specs: list[str], count: int, seed: int, settings: EpisodeSettings, world: WorldSettings, names: dict[str, str]
-) -> list[Episode]:
-    """Evenly over the worlds; what one does not offer is asked of those after it."""
-    episodes: list[Episode] = []
-    with tqdm(total=count, desc="find episodes", unit="episode", disable=None) as bar:
-        for place, spec in enumerate(specs):
-            share = -(-(count - len(episodes)) // (len(specs) - place))
-            if share <= 0:
-                continue
-            env = open_env(spec, world)
-            _name(env, spec, names)
-            found = list(find_episodes(env, share, seed, settings, world.camera))
-            env.close()
-            episodes += found
-            bar.update(len(found))
-    if len(episodes) < count:
-        raise ValueError(_too_few(specs, "find", len(episodes), count))
-    return episodes
+class _Maker:
+    """Makes episodes in world after world, and notes how to open each and what it is like."""
 
+    def __init__(self, seed: int, settings: EpisodeSettings, world: WorldSettings):
+        self._seed, self._settings, self._world = seed, settings, world
+        self.specs: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
 
-def _routes(
-    specs: list[str], count: int, seed: int, settings: EpisodeSettings, world: WorldSettings, names: dict[str, str]
-) -> list[Episode]:
-    """Answers in balance over all worlds; what one does not offer is looked for in the others, round after round."""
-    episodes: list[Episode] = []
-    waiting, left, round_number = plan_slots(count, seed, settings.routes), list(specs), 0
-    with tqdm(total=count, desc="route episodes", unit="episode", disable=None) as bar:
-        while waiting and left:
-            still, fresh = [], []
-            for place, spec in enumerate(left):
-                slots = waiting[place :: len(left)]
-                if slots:
-                    env = open_env(spec, world)
-                    _name(env, spec, names)
+    def finds(self, specs: list[str], count: int) -> list[Episode]:
+        """Evenly over the worlds; what one does not offer is asked of those after it."""
+        episodes: list[Episode] = []
+        with tqdm(total=count, desc="find episodes", unit="episode", disable=None) as bar:
+            for place, spec in enumerate(specs):
+                share = -(-(count - len(episodes)) // (len(specs) - place))
+                if share <= 0:
+                    continue
+                env = self._open(spec)
+                for episode in find_episodes(env, share, self._seed, self._settings, self._world.camera):
+                    episodes.append(episode)
+                    bar.update()
+                env.close()
+        if len(episodes) < count:
+            raise ValueError(_too_few(specs, "find", len(episodes), count))
+        return episodes
+
+    def routes(self, specs: list[str], count: int) -> list[Episode]:
+        """Answers in balance over all worlds; what one does not offer is looked for in the others, round by round."""
+        rules, episodes = self._settings.routes, []
+        waiting, left, round_number = plan_slots(count, self._seed, rules), list(specs), 0
+        with tqdm(total=count, desc="route episodes", unit="episode", disable=None) as bar:
+            while waiting and left:
+                still, fresh = [], []
+                for place, spec in enumerate(left):
+                    slots = waiting[place :: len(left)]
+                    if not slots:
+                        continue
+                    env = self._open(spec)
                     before = [episode for episode in episodes if episode.scene == env.scene_id]
                     search = {"round_number": round_number, "on_found": bar.update}
-                    found = find_routes(env, slots, seed, settings.routes, **search)
-                    episodes += route_episodes(env, found.items.values(), before, seed, settings, world.camera)
+                    found = find_routes(env, slots, self._seed, rules, **search)
+                    items = list(found.items.values())
+                    episodes += route_episodes(env, items, before, self._seed, self._settings, self._world.camera)
                     env.close()
                     still += found.open_slots
                     fresh += [] if found.open_slots else [spec]
-            waiting, left, round_number = sorted(still, key=lambda slot: slot.number), fresh, round_number + 1
-    if waiting:
-        raise ValueError(_too_few(specs, "route", len(episodes), count))
-    return episodes
+                waiting, left, round_number = sorted(still, key=lambda slot: slot.number), fresh, round_number + 1
+        if waiting:
+            raise ValueError(_too_few(specs, "route", len(episodes), count))
+        return episodes
+
+    def _open(self, spec: str) -> Env:
+        env = open_env(spec, self._world)
+        if env.scene_id not in self.specs:
+            self.specs[env.scene_id], self.digests[env.scene_id] = spec, digest_of(env)
+        if self.specs[env.scene_id] != spec:
+            raise ValueError(f"{self.specs[env.scene_id]} and {spec} are both scene {env.scene_id!r}; name one of them")
+        return env
 
 
-def _name(env: Env, spec: str, names: dict[str, str]) -> None:
-    """Notes how to open a scene."""
-    if names.setdefault(env.scene_id, spec) != spec:
-        raise ValueError(f"{names[env.scene_id]} and {spec} are both scene {env.scene_id!r}; name one of them")
+def digest_of(env: Env) -> str:
+    """Sixteen hex digits that change with a world's floor or objects, so that episodes of another version are told."""
+    floor = env.floor_map()
+    objects = [
+        (item.category, item.instance_id, *item.box.bounds().round(3).ravel().tolist())
+        for item in env.scene_graph().objects
+    ]
+    told = repr((floor.free.shape, floor.origin_m.round(6).tolist(), round(floor.cell_m, 6), objects))
+    return sha256(np.packbits(floor.free).tobytes() + told.encode()).hexdigest()[:16]
 
 
 def _too_few(specs: list[str], task: str, found: int, wanted: int) -> str:

@@ -99,7 +99,9 @@ def test_worlds_that_offer_too_little(world):
     with pytest.raises(ValueError, match=r"offer \d+ find episodes of the 5 asked for"):
         make_plan("find", world, [5], 0, replace(EPISODES, min_way_m=20.0), WORLD)
     with pytest.raises(ValueError, match="one for each of the 2 worlds, got 3"):
-        make_plan("find", f"{world},{world}", [1, 1, 1], 0, EPISODES, WORLD)
+        make_plan("find", f"{world},flat:1", [1, 1, 1], 0, EPISODES, WORLD)
+    with pytest.raises(ValueError, match=r"name each world once, .* is there several times"):
+        make_plan("find", f"{world},{world}", [1, 1], 0, EPISODES, WORLD)
     with pytest.raises(FileNotFoundError, match="no world at"):
         make_plan("find", "absent.glb", [1], 0, EPISODES, WORLD)
 
@@ -237,6 +239,18 @@ def test_world_that_cannot_be_opened_again(world, tmp_path, monkeypatch):
     (entry,) = run(as_plan(world, find_episode("table")), ORACLE, tmp_path).results
     assert (entry["error"], entry["success_1m"]) == ("RuntimeError: the server does not start", False)
     assert main(["--episodes-file", str(tmp_path / "episodes.json"), "--out", str(tmp_path / "b"), "--no-report"]) == 1
+
+
+def test_world_that_changed_is_noticed(plan, world, tmp_path):
+    moved = json.loads(Path(world).with_name(f"{SCENE}_objects.json").read_text())
+    changed = tmp_path / "changed"
+    write_world(changed)
+    moved[2]["category"] = "desk"
+    (changed / f"{SCENE}_objects.json").write_text(json.dumps(moved))
+    with pytest.raises(ValueError, match="has changed since the episodes were made; make them anew"):
+        run(replace(plan, worlds={SCENE: str(changed / f"{SCENE}.glb")}), ORACLE, tmp_path / "out")
+    same = run(replace(plan, worlds={SCENE: world}, episodes=plan.episodes[:1]), ORACLE, tmp_path / "same")
+    assert same.results[0]["success_1m"]
 
 
 def test_route_run(world, tmp_path):
