@@ -7,27 +7,19 @@ from pathlib import Path
 
 import numpy as np
 
-from sim.camera import CameraSettings, camera_pose, yaw_of
-from sim.env import Action, FloorMap, MotionSettings, Move, Observation, TimeStep
+from sim.camera import CameraSettings
+from sim.env import Action, FloorMap, MotionSettings, Observation, TimeStep
 from sim.episode import Episode
-from sim.navmesh import GeodesicPath, NavMesh
+from sim.navmesh import SNAP_BOX_M, GeodesicPath, NavMesh
+from sim.robot import Robot
 from sim.world.annotation import label_by_box, label_by_name, plain_graph, read_annotations
 from sim.world.mesh import Mesh, load_mesh
 from sim.world.render import Picture, Renderer
-from sim.world.sensor import SensorSettings, blurred, noisy
+from sim.world.sensor import SensorSettings
 from sim.world.walkgrid import NavSettings
 from vlm3r_core.config import setting
-from vlm3r_core.scene.box import frozen_array
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.metadata import read_metadata
-from vlm3r_core.types import Frame
-
-# Frames with stamp 0 would look like "no frame yet".
-_START_NS = 1_000_000_000
-# How far, metres, an episode's start may be from where one can stand.
-_START_BOX_M = (0.25, 0.25, 0.5)
-# Continuous motion is cut into steps of at most this time, so that curves are curves.
-_DRIVE_STEP_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -70,10 +62,8 @@ class MeshEnv:
         self.renderer = Renderer(mesh, id_of_face, self.settings.lighting, self.settings.background)
         self.navmesh = NavMesh(mesh.triangles_m(), self.settings.nav)
         self._graph = graph if graph.room_size_m2 else replace(graph, room_size_m2=self.navmesh.footprint_m2)
-        self._seed = 0
-        self._now: TimeStep | None = None
-        self._before: TimeStep | None = None
-        self._seen: tuple[TimeStep, Observation] | None = None
+        chosen = self.settings
+        self._robot = Robot(scene_id, self, chosen.camera, chosen.motion, chosen.sensor)
 
     @property
     def scene_id(self) -> str:
@@ -82,51 +72,19 @@ class MeshEnv:
 
     def reset(self, episode: Episode) -> TimeStep:
         """Puts the robot at an episode's start; see Env."""
-        if episode.scene != self._scene_id:
-            raise ValueError(f"episode {episode.id!r} is of scene {episode.scene!r}, this world is {self._scene_id!r}")
-        feet = episode.T_WC_start[:3, 3] - [0.0, 0.0, self.settings.camera.height_m]
-        start = self.navmesh.snap(feet, _START_BOX_M)
-        if start is None:
-            raise ValueError(
-                f"episode {episode.id!r} starts at {np.round(feet, 2).tolist()}, where nobody can stand; "
-                "take a start from sample_navigable"
-            )
-        self._seed = episode.seed
-        self._before = None
-        self._now = self._time_step(start, yaw_of(episode.T_WC_start), _START_NS)
-        return self._now
+        return self._robot.reset(episode)
 
     def step(self, action: Action) -> TimeStep:
         """Does one action; see Env."""
-        now = self._running("step")
-        if now.stopped:
-            raise RuntimeError("the episode was stopped; reset before the next step")
-        motion = self.settings.motion
-        turn_rad = np.radians(motion.turn_deg)
-        turn_s, forward_s = motion.turn_deg / motion.turn_speed_deg_s, motion.forward_m / motion.speed_m_s
-        if action is Move.STOP:
-            after = replace(now, stopped=True, collided=False)
-        elif action is Move.FORWARD:
-            after = self._moved(now, motion.forward_m, 0.0, forward_s)
-        elif action in (Move.TURN_LEFT, Move.TURN_RIGHT):
-            after = self._moved(now, 0.0, turn_rad if action is Move.TURN_LEFT else -turn_rad, turn_s)
-        else:
-            after = self._driven(now, action.linear_m_s, action.angular_rad_s, action.duration_s)
-        self._before = now
-        self._now = replace(after, steps=now.steps + 1, collisions=now.collisions + after.collided)
-        return self._now
+        return self._robot.step(action)
 
     def observe(self) -> Observation:
         """What the camera sees now; see Env."""
-        now = self._running("observe")
-        if self._seen is None or self._seen[0] is not now:
-            self._seen = now, self._photographed(now)
-        return self._seen[1]
+        return self._robot.observe()
 
     def view(self, T_WC: np.ndarray, stamp_ns: int = 0) -> Observation:
         """What a camera would see from a pose; see Env."""
-        T_WC = frozen_array("view: T_WC", T_WC, (4, 4))
-        return self._observation(self.render(T_WC), T_WC, stamp_ns)
+        return self._robot.view(T_WC, stamp_ns)
 
     def floor_map(self) -> FloorMap:
         """The area sample_navigable draws from, seen from above; see Env."""
@@ -154,65 +112,19 @@ class MeshEnv:
 
     def close(self) -> None:
         """Forgets the robot; the mesh goes with the object."""
-        self._now = self._before = self._seen = None
+        self._robot.forget()
 
     def render(self, T_WC: np.ndarray) -> Picture:
         """A clean picture from any pose [4, 4], with the robot's lens."""
         return self.renderer.render(self.camera, T_WC)
 
-    def _running(self, what: str) -> TimeStep:
-        if self._now is None:
-            raise RuntimeError(f"{what} needs an episode; reset first")
-        return self._now
+    def snap(self, point: np.ndarray, half_extents_m: tuple[float, float, float] = SNAP_BOX_M) -> np.ndarray | None:
+        """The nearest point [3] in a box around one where the robot can stand, None where there is none."""
+        return self.navmesh.snap(point, half_extents_m)
 
-    def _time_step(self, position: np.ndarray, yaw_rad: float, stamp_ns: int) -> TimeStep:
-        yaw = float((yaw_rad + np.pi) % (2 * np.pi) - np.pi)
-        return TimeStep(position, yaw, camera_pose(position, yaw, self.settings.camera), stamp_ns)
-
-    def _moved(self, now: TimeStep, forward_m: float, turn_rad: float, duration_s: float) -> TimeStep:
-        """A straight move along the heading, then a turn."""
-        position, collided = now.position_m, False
-        if forward_m:
-            offset = forward_m * np.array([np.cos(now.yaw_rad), np.sin(now.yaw_rad)])
-            position, collided = self.navmesh.move(now.position_m, offset, slide=self.settings.motion.slide)
-        fresh = self._time_step(position, now.yaw_rad + turn_rad, now.stamp_ns + round(duration_s * 1e9))
-        path_m = now.path_m + float(np.linalg.norm(position - now.position_m))
-        return replace(fresh, collided=collided, path_m=path_m, steps=now.steps, collisions=now.collisions)
-
-    def _driven(self, now: TimeStep, linear_m_s: float, angular_rad_s: float, duration_s: float) -> TimeStep:
-        """A drive, along the middle heading of every short step."""
-        count = int(np.ceil(duration_s / _DRIVE_STEP_S - 1e-9))
-        part_s, collided, after = duration_s / count, False, now
-        for _ in range(count):
-            half = angular_rad_s * part_s / 2
-            middle = replace(after, yaw_rad=after.yaw_rad + half)
-            after = self._moved(middle, linear_m_s * part_s, half, part_s)
-            collided |= after.collided
-        return replace(after, collided=collided, stamp_ns=now.stamp_ns + round(duration_s * 1e9))
-
-    def _photographed(self, now: TimeStep) -> Observation:
-        picture = blurred(self.render, self._exposure(now))
-        rng = np.random.default_rng((self._seed, now.steps))  # the same however often one looks
-        picture = noisy(picture, self.settings.sensor, rng)
-        return self._observation(picture, now.T_WC, now.stamp_ns)
-
-    def _observation(self, picture: Picture, T_WC: np.ndarray, stamp_ns: int) -> Observation:
-        K = self.camera.K
-        frame = Frame(picture.rgb, stamp_ns, "camera_optical_frame", K)
-        return Observation(frame, picture.depth_m, picture.ids, T_WC, K)
-
-    def _exposure(self, now: TimeStep) -> list[np.ndarray]:
-        """Camera poses while the shutter is open, the last one now."""
-        before, sensor = self._before, self.settings.sensor
-        if not sensor.exposure_s or before is None or before.stamp_ns == now.stamp_ns:
-            return [now.T_WC]
-        share = min(1.0, sensor.exposure_s * 1e9 / (now.stamp_ns - before.stamp_ns))
-        turn = (now.yaw_rad - before.yaw_rad + np.pi) % (2 * np.pi) - np.pi
-        poses = []
-        for back in np.linspace(share, 0.0, sensor.blur_samples)[:-1]:
-            position = now.position_m + back * (before.position_m - now.position_m)
-            poses.append(camera_pose(position, now.yaw_rad - back * turn, self.settings.camera))
-        return [*poses, now.T_WC]
+    def move(self, start: np.ndarray, offset_m: np.ndarray, *, slide: bool = True) -> tuple[np.ndarray, bool]:
+        """Where a straight move by an offset [2] ends [3], and whether it fell short."""
+        return self.navmesh.move(start, offset_m, slide=slide)
 
 
 def open_world(
