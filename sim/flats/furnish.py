@@ -17,7 +17,7 @@ from sim.flats.plan import Plan
 
 _ATTEMPTS = 5
 # What the rest of a room stands around: rather another attempt than a room that lost it.
-_MAIN = ("sofa", "bed", "desk", "dining table", "toilet", "stove")
+_MAIN = ("door", "sofa", "bed", "desk", "dining table", "toilet", "stove")
 # A door's frame around its leaf.
 FRAME_M = 0.07
 # How far the floor before a doorway is kept free beside it; less than the frame, or its own leaf would be in the way.
@@ -48,19 +48,29 @@ def furnish(plan: Plan, seed: Sequence[int], *, clutter: float, sigma: float) ->
 
 
 def _furnish_room(plan: Plan, index: int, seed: tuple, clutter: float, sigma: float, entrance: bool) -> list[Item]:
-    """The first attempt that leaves a way; else the last one without what stands in it. Nothing is out of reach."""
+    """The first attempt that leaves a way and keeps what matters; else what is left of the last one."""
     for attempt in range(_ATTEMPTS):
         space = Space(plan, index, np.random.default_rng((*seed, attempt)), sigma)
         _hang_doors(plan, index, space, entrance)
-        fixed = len(space.items)
         rules.furnish(space, clutter)
-        far = out_of_reach(plan, index, space.items)
-        if far is not None and not any(number < fixed or space.items[number].kind in _MAIN for number in far):
-            return _without(space.items, set(far))
+        matters = sum(item.kind in _MAIN for item in space.items)
+        items = _in_reach(plan, index, space.items)
+        if items is not None and sum(item.kind in _MAIN for item in items) == matters:
+            return items
     items = space.items
-    while len(items) > fixed and out_of_reach(plan, index, items) is None:
-        items = _without(items, {max(number for number in range(fixed, len(items)) if items[number].on < 0)})
-    return _without(items, set(out_of_reach(plan, index, items) or ()))
+    while items:
+        left = _in_reach(plan, index, items)
+        if left is not None:
+            return left
+        items = _without(items, {max(number for number, item in enumerate(items) if item.on < 0)})
+    return items
+
+
+def _in_reach(plan: Plan, index: int, items: list[Item]) -> list[Item] | None:
+    """The items less those one cannot walk up to; None where one cannot walk through the room."""
+    while far := out_of_reach(plan, index, items):
+        items = _without(items, set(far))  # which may open a place nobody gets to
+    return None if far is None else items
 
 
 def _without(items: list[Item], gone: set[int]) -> list[Item]:

@@ -30,8 +30,13 @@ def plan_of(seed: int, count: int | None = None) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def furnished() -> list[tuple[Item, ...]]:
-    return [furnish(plan_of(seed), (seed, 1), clutter=1.0, sigma=0.3) for seed in range(FLATS)]
+def plans() -> list[Plan]:
+    return [plan_of(seed) for seed in range(FLATS)]
+
+
+@pytest.fixture(scope="module")
+def furnished(plans) -> list[tuple[Item, ...]]:
+    return [furnish(plan, (seed, 1), clutter=1.0, sigma=0.3) for seed, plan in enumerate(plans)]
 
 
 def test_every_category_occurs_once_and_several_times(furnished):
@@ -42,6 +47,24 @@ def test_every_category_occurs_once_and_several_times(furnished):
         several = sum(count[category] > 1 for count in counts)
         assert once >= 0.05 * FLATS, f"{category} is single in {once} of {FLATS} flats"
         assert several >= 0.02 * FLATS, f"{category} is several times in {several} of {FLATS} flats"
+
+
+def test_nothing_stands_before_a_doorway(plans, furnished):
+    """Open leafs of other doorways included."""
+    doorways = 0
+    for plan, items in zip(plans, furnished, strict=True):
+        for door in plan.doorways:
+            half = [door.thickness_m / 2 + 0.8, door.width_m / 2][:: 1 if door.axis == 0 else -1]
+            zone = Rect(*door.center_m.tolist(), *half)
+            assert not [item for item in items if item.z_m < 1.6 and item.rect.meets(zone)]
+            doorways += 1
+    assert doorways > 150
+
+
+def test_every_room_can_be_walked(plans, furnished):
+    for plan, items in zip(plans, furnished, strict=True):
+        for index in range(len(plan.rooms)):
+            assert out_of_reach(plan, index, [item for item in items if item.room == index]) == ()
 
 
 def test_sizes_are_spread(furnished):
