@@ -328,6 +328,9 @@ def test_answers_of_few_words_are_even_in_a_scene_and_over_a_set():
     skewed = [item for seed in range(4) for item in items_of(wide_scene(seed, name=f"hall{seed}"), task, plain)]
     share = lambda found: Counter(i.ground_truth for i in found)["back"] / len(found)  # noqa: E731
     assert share(items) > share(skewed)
+    # twenty questions, three answers: none has more than seven, however rare the others are
+    assert max(Counter((item.scene, item.ground_truth) for item in items).values()) == 7
+    assert max(Counter((item.scene, item.ground_truth) for item in skewed).values()) > 7
     even = balance_answers(items, 0, fixed=[task])
     assert len(set(Counter(item.ground_truth for item in even).values())) == 1
     assert [item for item in items if item in even] == even
