@@ -26,7 +26,7 @@ from sim.loop.files import read_json
 from sim.loop.plan import EPISODES, Plan, digest_of, make_plan, read_plan
 from sim.loop.play import DIED, Played, not_played, play
 from sim.loop.results import RESULTS, Mismatch, RunFolder
-from sim.loop.trial import Agent, TrialSettings
+from sim.loop.trial import Agent, TrialSettings, WalkPictures
 from sim.mesh_env import WorldSettings
 from sim.report import write_report
 from sim.worlds import open_env
@@ -89,7 +89,7 @@ def _play(worlds: _Worlds, folder: RunFolder, episode: Episode, agent: Agent, se
     except DIED as death:
         worlds.forget()
         return not_played(episode, death)
-    played = play(env, episode, agent, settings.trial)
+    played = play(env, episode, agent, settings.trial, worlds.walk)
     if played.result["error"]:
         worlds.forget()
     return played
@@ -101,6 +101,7 @@ class _Worlds:
     def __init__(self, plan: Plan, settings: WorldSettings):
         self._plan, self._settings = plan, settings
         self._env: Env | None = None
+        self.walk = WalkPictures()
 
     def env_of(self, scene: str) -> Env:
         """The world of a scene.

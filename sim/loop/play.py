@@ -12,7 +12,7 @@ from PIL import Image
 from sim.env import Env, TimeStep
 from sim.episode import Episode
 from sim.loop.goal import Goal, goal_of
-from sim.loop.trial import Agent, Trial, TrialSettings
+from sim.loop.trial import Agent, Trial, TrialSettings, WalkPictures
 from sim.metrics import ndtw, oracle_success, resampled, spl, success
 from vlm3r_core.scene.graph import SceneGraph
 
@@ -42,10 +42,17 @@ class Played:
     strip: tuple[bytes, ...]
 
 
-def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings) -> Played:
+def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings, walk: WalkPictures | None = None) -> Played:
     """Lets an agent act until it stops or a limit is met.
 
     A world or an agent that dies ends the episode: its result has the reason as `error` and is no success.
+
+    Args:
+        env: the episode's world.
+        episode: what it is about.
+        agent: who acts.
+        settings: what counts.
+        walk: keeps the pictures of the walk for the next episode of the scene.
 
     Raises:
         ValueError: the episode does not fit the world.
@@ -56,7 +63,7 @@ def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings) -> P
         goal_entry = _goal_entry(episode, env.scene_graph())
         goal = goal_of(env, episode)
         steps.append(env.reset(episode))
-        trial = Trial(env, episode, goal, steps[0], settings)
+        trial = Trial(env, episode, goal, steps[0], settings, walk=walk)
         agent.reset(trial)
         _act(trial, agent, steps)
         scores, strip = _scores(goal, episode, steps), _strip(env, steps, settings.pictures)

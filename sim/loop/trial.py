@@ -35,6 +35,26 @@ class TrialSettings:
         check_settings(self)
 
 
+class WalkPictures:
+    """The pictures of the walk that was watched last: all episodes of a scene share one walk."""
+
+    def __init__(self):
+        self._of: tuple = ()
+        self._shown: list[tuple[Frame, set[int]]] = []
+
+    def of(self, env: Env, episode: Episode, settings: TrialSettings) -> Iterator[tuple[Frame, set[int]]]:
+        """Frames of an episode's walk with the ids each shows; stamps from one second on."""
+        interval_ns = round(settings.watch_interval_s * 1e9)
+        wanted = (episode.scene, episode.T_WC_watch.tobytes(), settings)
+        if wanted != self._of:
+            self._of, self._shown = wanted, []
+        for index, T_WC in enumerate(episode.T_WC_watch):
+            if index == len(self._shown):
+                picture = env.view(T_WC, _START_NS + index * interval_ns)
+                self._shown.append((picture.frame, visible_ids(picture, settings.seen_share)))
+            yield self._shown[index]
+
+
 class Trial:
     """An episode under way.
 
@@ -44,34 +64,42 @@ class Trial:
         goal: where it must end.
         now: the start.
         settings: see there.
+        walk: pictures of the walk, where an earlier trial saw it already.
 
     `env` and `goal` are the truth: an agent other than the oracle uses watch(), look() and the questions only.
     """
 
-    def __init__(self, env: Env, episode: Episode, goal: Goal, now: TimeStep, settings: TrialSettings):
+    def __init__(
+        self,
+        env: Env,
+        episode: Episode,
+        goal: Goal,
+        now: TimeStep,
+        settings: TrialSettings,
+        *,
+        walk: WalkPictures | None = None,
+    ):
         self.env, self.episode, self.goal, self.now, self.settings = env, episode, goal, now, settings
+        self._walk = walk or WalkPictures()
         self.asked: list[dict] = []
         self.latencies_ms: list[float] = []
         self.seen: set[int] = set()
         self._rng = np.random.default_rng((episode.seed, 1))
-        self._interval_ns = round(settings.watch_interval_s * 1e9)
 
     # ---- pictures
 
     def watch(self) -> Iterator[Frame]:
         """The frames of the walk watched beforehand, stamps from one second on."""
-        for index, T_WC in enumerate(self.episode.T_WC_watch):
-            yield self._shown(self.env.view(T_WC, _START_NS + index * self._interval_ns))
+        for frame, ids in self._walk.of(self.env, self.episode, self.settings):
+            self.seen |= ids
+            yield frame
 
     def look(self) -> Frame:
         """What the robot sees now; stamps go on where the walk ended."""
         picture = self.env.observe()
-        shift_ns = len(self.episode.T_WC_watch) * self._interval_ns
-        return replace(self._shown(picture), stamp_ns=picture.frame.stamp_ns + shift_ns)
-
-    def _shown(self, picture: Observation) -> Frame:
         self.seen |= visible_ids(picture, self.settings.seen_share)
-        return picture.frame
+        walk_ns = round(len(self.episode.T_WC_watch) * self.settings.watch_interval_s * 1e9)
+        return replace(picture.frame, stamp_ns=picture.frame.stamp_ns + walk_ns)
 
     # ---- questions: worded, put to someone, timed and scored
 
