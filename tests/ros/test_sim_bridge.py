@@ -256,13 +256,21 @@ def test_tf_joins_map_base_and_camera(run):
     from tf2_msgs.msg import TFMessage
 
     robot = run("--fps", 20)
-    links = []
-    robot.node.create_subscription(TFMessage, "/tf", links.append, 10)
-    robot.until(lambda: links, "tf")
-    assert [(t.header.frame_id, t.child_frame_id) for t in links[0].transforms] == [
-        ("map", "base_link"),
-        ("base_link", "camera_optical_frame"),
-    ]
+    messages = []
+    robot.node.create_subscription(TFMessage, "/tf", messages.append, 100)
+    robot.order("TURN_LEFT")
+    camera = robot.fresh("camera_pose")
+
+    def same_time():
+        found = (m.transforms for m in messages if m.transforms[0].header.stamp == camera.header.stamp)
+        return next(found, None)
+
+    to_base, to_camera = robot.until(same_time, "tf")
+    assert (to_base.header.frame_id, to_base.child_frame_id) == ("map", "base_link")
+    assert (to_camera.header.frame_id, to_camera.child_frame_id) == ("base_link", "camera_optical_frame")
+    (base_at, base_R), (camera_at, camera_R) = map(_rigid, (to_base, to_camera))
+    np.testing.assert_allclose(base_at + base_R.apply(camera_at), position(camera), atol=1e-9)
+    np.testing.assert_allclose((base_R * camera_R).as_matrix(), rotation(camera).as_matrix(), atol=1e-9)
 
 
 def test_without_tf2_msgs_the_log_says_so(driver):
@@ -300,3 +308,8 @@ def _twist(linear: float = 0.0, angular: float = 0.0) -> Twist:
     twist = Twist()
     twist.linear.x, twist.angular.z = linear, angular
     return twist
+
+
+def _rigid(link) -> tuple[np.ndarray, Rotation]:
+    offset, turn = link.transform.translation, link.transform.rotation
+    return np.array([offset.x, offset.y, offset.z]), Rotation.from_quat([turn.x, turn.y, turn.z, turn.w])
