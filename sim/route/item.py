@@ -41,7 +41,7 @@ class RouteItem:
         waypoints: [N, 3] feet along the walkable way from start to goal, metres.
         turns_rad: the angles of the turns, left positive: from what is faced, or from the part of the way behind, to
             the straight line to the next stop.
-        geodesic_m: length of the way.
+        geodesic_m: length of the way, which is made of shortest ones but may be longer than the shortest to the goal.
     """
 
     id: str
