@@ -16,6 +16,8 @@ from sim.world.mesh import R_Z_UP_FROM_Y_UP, Material, Mesh
 def write_glb(mesh: Mesh, path: Path) -> None:
     """Writes a mesh as binary glTF: Y up, a node for each part, textures inside.
 
+    Tints are written as they are, and read back so; viewers that take glTF's factors as linear light show them paler.
+
     Args:
         mesh: metres, Z up.
         path: file to write.
