@@ -26,6 +26,7 @@ class Episode:
             replace the others.
         goal_category: what to reach; goal_object_id its instance id, 0 where any of the category will do.
         landmarks: names on the way, in order; of a route the start, what is faced there, then what it goes via.
+        landmark_ids: instance ids of the landmarks, as many.
         T_WC_watch: [N, 4, 4] camera poses of the walk watched beforehand.
         reference_m: [N, 3] feet along the way to follow, the first at the start, of a route.
         turns: the true turns in words as answers give them, "Turn Left, Turn Back", of a route.
@@ -45,6 +46,7 @@ class Episode:
     max_path_m: float = 100.0
     reference_m: np.ndarray = ()
     turns: str = ""
+    landmark_ids: tuple[int, ...] = ()
 
     def __post_init__(self):
         where = f"episode {self.id!r}"
@@ -61,6 +63,12 @@ class Episode:
         object.__setattr__(self, "T_WC_watch", watch)
         object.__setattr__(self, "reference_m", reference)
         object.__setattr__(self, "landmarks", tuple(self.landmarks))
+        object.__setattr__(self, "landmark_ids", tuple(self.landmark_ids))
+        if self.landmark_ids and len(self.landmark_ids) != len(self.landmarks):
+            raise ValueError(
+                f"{where}: landmark_ids must be as many as landmarks, got {len(self.landmark_ids)} for "
+                f"{len(self.landmarks)}"
+            )
 
 
 def episode_to_json(episode: Episode) -> dict:
@@ -71,6 +79,7 @@ def episode_to_json(episode: Episode) -> dict:
         "T_WC_watch": episode.T_WC_watch.tolist(),
         "reference_m": episode.reference_m.tolist(),
         "landmarks": list(episode.landmarks),
+        "landmark_ids": list(episode.landmark_ids),
     }
 
 

@@ -41,7 +41,8 @@ class EpisodeSettings:
     seen_share: float = setting(0.004, "share of a watched picture the thing to find fills", span=(0.0, 1.0))
     max_steps: int = setting(500, "actions of an episode at most", span=(1, 100_000))
     max_path_m: float = setting(100.0, "metres of an episode at most", span=(0.1, 10_000.0))
-    routes: RouteSettings = field(default_factory=RouteSettings)
+    # who follows a route to the letter has an SPL of 1 / max_detour at least
+    routes: RouteSettings = field(default_factory=lambda: RouteSettings(max_detour=1.05))
     walk: WalkSettings = field(default_factory=lambda: WalkSettings(fps=1.0, cover=True))
 
     def __post_init__(self):
@@ -114,6 +115,7 @@ def route_episodes(
             goal_category=item.goal,
             goal_object_id=item.goal_id,
             landmarks=(item.start, item.facing, *item.via),
+            landmark_ids=(item.start_id, item.facing_id, *item.via_ids),
             reference_m=item.waypoints,
             turns=item.answer_text,
             **_common("route", env, number, seed, settings),

@@ -1,8 +1,8 @@
 """The oracle: answers the same questions from the scene graph and the shortest path. It moves nothing itself.
 
 Its words are the truth about what was asked: the true turns, the quarter the object lies in, its distance. To these it
-adds what words cannot carry: a route whose steps have the exact angles and distances of the tight shortest way, and,
-where the question is after a thing, the exact direction and distance to the next waypoint of the shortest way there.
+adds what words cannot carry: a route has a step for every bend of the way, with exact angles and distances; and where
+the question is after a thing, the exact direction and distance to the next waypoint of the shortest way there.
 """
 
 from __future__ import annotations
@@ -47,22 +47,19 @@ class Oracle:
         return Reply(said, walk_m=walk_m)
 
     def route(self, query: Query) -> Route:
-        """The shortest way to the end of the episode's route, as steps from where the robot stands."""
-        points = self._trial.goal.way(self._trial.now.position_m).points
-        steps, yaw = [], self._trial.now.yaw_rad
+        """The way of the episode's route, as steps from where the robot stands."""
+        points = [self._trial.now.position_m, *self._trial.episode.reference_m[1:]]
+        steps, yaw, goal = [], self._trial.now.yaw_rad, query.way[2]
         for before, after in pairwise(points):
             dx, dy = (after - before)[:2]
             angle = float((np.arctan2(dy, dx) - yaw + np.pi) % (2 * np.pi) - np.pi)
             yaw += angle
             steps.append(RouteStep(_turn_kind(angle), angle_rad=angle, confidence=1.0))
-            steps.append(
-                RouteStep(RouteStepKind.FORWARD, query.way[2], distance_m=float(np.hypot(dx, dy)), confidence=1.0)
-            )
+            steps.append(RouteStep(RouteStepKind.FORWARD, goal, distance_m=float(np.hypot(dx, dy)), confidence=1.0))
         steps.append(RouteStep(RouteStepKind.STOP, confidence=1.0))
         turns = self._trial.episode.turns
-        return Route(
-            tuple(steps), turns, 1.0, (RouteAlternative(turns, 1.0),), confidence_meaning=ROUTE_CONFIDENCE, trained=True
-        )
+        only = (RouteAlternative(turns, 1.0),)
+        return Route(tuple(steps), turns, 1.0, only, confidence_meaning=ROUTE_CONFIDENCE, trained=True)
 
     def _waypoint(self) -> np.ndarray | None:
         """The next waypoint [3] of the shortest way to the goal, None at its end."""

@@ -107,7 +107,7 @@ class Trial:
         """Asks for the turns of the episode's route."""
         start, facing, *via = self.episode.landmarks
         query = route_query(start, facing, self.episode.goal_category, via)
-        route, before = self._timed(lambda: asker.route(query)), self._seen_all(query.things)
+        before, route = self._seen_all(query.things), self._timed(lambda: asker.route(query))
         said = route.alternatives[0].text
         self._note(query, (), said, self.episode.turns, float(said == self.episode.turns), before)
         return route
@@ -115,23 +115,18 @@ class Trial:
     def ask_direction(self, asker: Asker, thing: str) -> Reply:
         """Asks on which side of the current view a thing is."""
         query = direction_query(thing, self._rng)
-        target = self._the(thing)
-        truth = "" if target is None else direction_of(self.now, target.box)
-        before = self._seen_all((thing,))
+        truth, before = direction_of(self.now, self.the(thing).box), self._seen_all((thing,))
         reply = self._timed(lambda: asker.answer(query))
-        score = None if target is None else float(reply.answer.text == truth)
-        self._note(query, query.options, reply.answer.text, truth, score, before)
+        self._note(query, query.options, reply.answer.text, truth, float(reply.answer.text == truth), before)
         return reply
 
     def ask_distance(self, asker: Asker, thing: str) -> Reply:
         """Asks how far the nearest point of a thing is from the camera."""
         query = distance_query(thing)
-        target = self._the(thing)
-        truth = None if target is None else self.distance_to(target)
-        before = self._seen_all((thing,))
+        truth, before = self.distance_to(self.the(thing)), self._seen_all((thing,))
         reply = self._timed(lambda: asker.answer(query))
-        score = None if truth is None else mean_relative_accuracy(reply.metres, truth)
-        self._note(query, (), reply.answer.text, "" if truth is None else f"{truth:.1f}", score, before)
+        score = mean_relative_accuracy(reply.metres, truth)
+        self._note(query, (), reply.answer.text, f"{truth:.1f}", score, before)
         return reply
 
     def distance_to(self, target: SceneObject) -> float:
@@ -141,28 +136,27 @@ class Trial:
         return max(_TRUTH_STEP_M, round(apart / _TRUTH_STEP_M) * _TRUTH_STEP_M)
 
     def the(self, thing: str) -> SceneObject:
-        """The object a question is about.
+        """The object that a name of the episode means; a name without an id means the one of that category.
 
         Raises:
-            ValueError: the scene has none or several of that name.
+            ValueError: it means none, or several.
         """
-        target = self._the(thing)
-        if target is None:
+        known = dict(zip(self.episode.landmarks, self.episode.landmark_ids, strict=False))
+        known |= {self.episode.goal_category: self.episode.goal_object_id}
+        objects = self.env.scene_graph().objects
+        if thing in known:
+            found = [item for item in objects if item.instance_id == known[thing]]
+        else:
+            found = [item for item in objects if item.category == thing]
+        if len(found) != 1:
             raise ValueError(
-                f"scene {self.episode.scene!r} has {len(self._all(thing))} objects called {thing!r}, not 1"
+                f"episode {self.episode.id!r}: {thing!r} must mean one object of scene {self.episode.scene!r}, "
+                f"it means {len(found)}; give the episode its landmark_ids"
             )
-        return target
-
-    def _the(self, thing: str) -> SceneObject | None:
-        """The one object of a name, None where it is not one: then nothing is scored."""
-        found = self._all(thing)
-        return found[0] if len(found) == 1 else None
-
-    def _all(self, thing: str) -> tuple[SceneObject, ...]:
-        return self.env.scene_graph().objects_of(thing)
+        return found[0]
 
     def _seen_all(self, things: tuple[str, ...]) -> bool:
-        return all(any(item.instance_id in self.seen for item in self._all(thing)) for thing in things)
+        return all(self.the(thing).instance_id in self.seen for thing in things)
 
     def _timed(self, put):
         started = time.perf_counter()
@@ -170,7 +164,7 @@ class Trial:
         self.latencies_ms.append((time.perf_counter() - started) * 1e3)
         return reply
 
-    def _note(self, query: Query, options, answer: str, truth: str, score: float | None, before: bool) -> None:
+    def _note(self, query: Query, options, answer: str, truth: str, score: float, before: bool) -> None:
         self.asked.append(
             {
                 "asked": query.text,

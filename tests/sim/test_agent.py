@@ -64,6 +64,16 @@ def test_goal_that_the_scene_has_not(env):
         goal_of(env, find_episode(goal_object_id=77))
 
 
+def test_names_mean_objects_by_their_ids(env):
+    names = ("thing closest to the wall", "table", "table")
+    trial = trial_of(env, route_episode(landmarks=names, landmark_ids=(4, 3, 3)))
+    assert [trial.the(name).category for name in (names[0], "table", "shelf", "sofa")] == [
+        *("bed", "table", "shelf", "sofa")
+    ]
+    with pytest.raises(ValueError, match="'lamp' must mean one object of scene 'studio', it means 0"):
+        trial.the("lamp")
+
+
 def test_what_nobody_can_get_to_is_no_goal(env):
     thing = env.scene_graph().object_by_id(1)
     lost = replace(thing, box=replace(thing.box, center_m=thing.box.center_m + np.array([30.0, 0, 0])))
@@ -146,11 +156,13 @@ def test_oracle_finds_things(env, thing):
 def test_oracle_follows_a_route(env):
     result = play(env, route_episode(), make_agent(AgentSettings("oracle")), TRIAL).result
     assert result["success_1m"]
-    assert result["spl"] > 0.97
+    assert result["spl"] == pytest.approx(result["shortest_m"] / result["path_m"], abs=1e-5)
+    assert 0.9 < result["spl"] < 0.95  # the way it was told is longer than the shortest
     assert [(item["kind"], item["answer"], item["score"]) for item in result["questions"]] == [
         ("route", "Turn Right", 1.0)
     ]
     assert result["reference"][1] == [3.0, 3.0, 0.0]
+    assert result["ndtw"] > 0.97
 
 
 def test_random_agent_is_seeded_by_the_episode(env):

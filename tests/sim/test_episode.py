@@ -11,7 +11,7 @@ from sim.episode import Episode, episode_from_json, episode_to_json
 
 ROUTE = Episode(
     *("r1", "route", "flat_3", 7, np.eye(4), "sofa", 12, ("table", "sofa"), np.stack([np.eye(4)] * 3), 200, 30.0),
-    *(np.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0]]), "Turn Left"),
+    *(np.array([[1.0, 2.0, 0.0], [3.0, 2.0, 0.0]]), "Turn Left", (4, 12)),
 )
 
 
@@ -23,6 +23,7 @@ def test_survives_json(episode):
     np.testing.assert_array_equal(again.T_WC_watch, episode.T_WC_watch)
     np.testing.assert_array_equal(again.reference_m, episode.reference_m)
     assert (again.T_WC_watch.shape[1:], again.landmarks) == ((4, 4), episode.landmarks)
+    assert again.landmark_ids == episode.landmark_ids
 
 
 BROKEN = [
@@ -30,6 +31,7 @@ BROKEN = [
     ({"T_WC_start": [[1, 2], [3, 4]]}, r"episode 'r1': T_WC_start must have shape \(4, 4\)"),
     ({"T_WC_watch": [[1.0] * 4] * 4}, r"episode 'r1': T_WC_watch must have shape \(4, 4, 4\), got \(4, 4\)"),
     ({"reference_m": [[1, 2]]}, r"episode 'r1': reference_m must have shape \(1, 3\), got \(1, 2\)"),
+    ({"landmark_ids": [4]}, "episode 'r1': landmark_ids must be as many as landmarks, got 1 for 2"),
     ({"max_steps": 0}, "max_steps must be at least 1"),
     ({"seed": -1}, "seed must be at least 0"),
     ({"color": "red"}, "color is not one of them"),
