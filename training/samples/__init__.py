@@ -1,0 +1,1 @@
+"""Training samples as files hold them. How they become batches: data.py."""
