@@ -63,6 +63,8 @@ def play(env: Env, episode: Episode, agent: Agent, settings: TrialSettings, walk
         goal_entry = _goal_entry(episode, env.scene_graph())
         goal = goal_of(env, episode)
         steps.append(env.reset(episode))
+        if not np.isfinite(goal.distance_m(steps[0].position_m)):
+            raise ValueError(f"episode {episode.id!r}: no way leads from its start to its goal; make the episodes anew")
         trial = Trial(env, episode, goal, steps[0], settings, walk=walk)
         agent.reset(trial)
         _act(trial, agent, steps)
@@ -133,7 +135,7 @@ def _scores(goal: Goal, episode: Episode, steps: list[TimeStep]) -> dict:
         "oracle_success": oracle_success(goal.distances_within(resampled(path), SUCCESS_M), SUCCESS_M),
         "spl": round(spl(reached, shortest.distance_m, last.path_m), 6),
         "shortest_m": round(shortest.distance_m, 6),
-        "ne_m": round(left_m, 6),
+        "ne_m": round(left_m, 6) if np.isfinite(left_m) else None,
         "ndtw": round(ndtw(resampled(path), resampled(reference)), 6),
         "reference": np.round(reference, 4).tolist(),
     }

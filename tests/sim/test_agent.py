@@ -182,6 +182,12 @@ def test_forward_agent_stops_at_the_wall(env):
     assert not result["success_3m"]
 
 
+def test_goal_that_no_way_leads_to(env):
+    outside = np.array([[1.2, 1.5, 0.0], [30.0, 3.0, 0.0]])
+    with pytest.raises(ValueError, match="episode 'route-shelf': no way leads from its start to its goal"):
+        play(env, route_episode(reference_m=outside), make_agent(AgentSettings("forward")), TRIAL)
+
+
 def test_limits_end_an_episode_without_success(env):
     oracle = make_agent(AgentSettings("oracle"))
     short = play(env, find_episode(max_steps=5), oracle, TRIAL).result
