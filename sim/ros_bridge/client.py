@@ -117,6 +117,7 @@ class NodeClient:
             TimeoutError: the frame was not processed in time.
             RuntimeError: the node dropped it, or its model failed.
         """
+        self._newest_ns = max(self._newest_ns, to_ns(self.state.last_stamp))
         if frame.stamp_ns + self._shift_ns <= self._newest_ns:
             self._shift_ns = self._newest_ns + NS_PER_S - frame.stamp_ns
         self._newest_ns = stamp_ns = frame.stamp_ns + self._shift_ns
@@ -188,8 +189,9 @@ class NodeClient:
         self._sim_time = (
             self._call(self._parameters, GetParameters.Request(names=["use_sim_time"])).values[0].bool_value
         )
-        # where the node's time is that of the frames, it must not go back either
-        self._newest_ns = max(to_ns(self.state.last_stamp), to_ns(self.state.stamp) if self._sim_time else 0)
+        if self._sim_time:
+            # the node's time is then that of the frames, and must not go back either
+            self._newest_ns = to_ns(self.state.stamp)
         self._until(lambda: self._camera.get_subscription_count() > 0, f"subscriber of {self._camera.topic_name}")
         settled_s = time.monotonic() + SETTLE_S
         self._until(lambda: time.monotonic() > settled_s, "quiet")

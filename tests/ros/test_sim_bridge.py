@@ -6,9 +6,11 @@ import itertools
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
+import yaml
 from geometry_msgs.msg import Twist
 from PIL import Image as Picture
 from rclpy.qos import ReliabilityPolicy
@@ -17,6 +19,9 @@ from scipy.spatial.transform import Rotation
 pytest.importorskip("embreex", reason="the simulator (extra `sim`) is not installed")
 
 from sim_world import CAMERA_TOPICS, SIZE_M, Driver, start_bridge, write_room
+
+from sim.live import LiveSettings
+from sim.ros_bridge.bridge import BridgeSettings
 
 TURN_TOLERANCE_DEG = 1e-3
 S = 10**9
@@ -276,6 +281,16 @@ def test_tf_joins_map_base_and_camera(run):
 def test_without_tf2_msgs_the_log_says_so(driver):
     said = "tf2_msgs is not installed: no /tf" in driver.log.read_text()
     assert said == (importlib.util.find_spec("tf2_msgs") is None)
+
+
+def test_the_launch_file_s_parameters_are_the_simulator_s(repo_dir):
+    file = yaml.safe_load((repo_dir / "launch" / "sim.yaml").read_text())
+    given = dict(file["/**/sim_bridge"]["ros__parameters"])
+    known = {item.name: item for item in (*fields(LiveSettings), *fields(BridgeSettings))}
+    # questions are for the demo only
+    assert set(given) == set(known) - {"questions"}
+    assert all(type(value) is type(known[name].default) for name, value in given.items())
+    LiveSettings(**{item.name: given[item.name] for item in fields(LiveSettings)})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
