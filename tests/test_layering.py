@@ -44,7 +44,7 @@ class Rule:
 
 
 NOT_CORE = ("vlm3r_ros", "training", "sim", "habitat_sim", *ROS)
-TRUTH = ("box", "distances", "graph", "metadata", "relations", "room", "sampling", "scoring", "tasks")
+TRUTH = ("box", "distances", "graph", "items", "metadata", "relations", "room", "sampling", "scoring", "tasks")
 PLAIN = ("numpy", "vlm3r_core.types", "vlm3r_core.config")
 RULES = (
     Rule("vlm3r_core", never=NOT_CORE),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from vlm3r_core.config import check_choice
-from vlm3r_core.scene.tasks.items import QaItem
+from vlm3r_core.scene.items import QaItem
 
 IMAGE = "<image>\n"
 _PRE_PROMPT = "These are frames of a video."

@@ -1,7 +1,7 @@
 """Questions and answers out of scene graphs: thirteen tasks of VSI-Bench and VSTI-Bench, seeded, in a stable order."""
 
+from vlm3r_core.scene.items import Candidate, QaItem, TaskResult
 from vlm3r_core.scene.tasks.generate import candidates, generate
-from vlm3r_core.scene.tasks.items import Candidate, QaItem, TaskResult
 from vlm3r_core.scene.tasks.options import balance_answers, balance_letters
 from vlm3r_core.scene.tasks.settings import (
     TASKS,

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vlm3r_core.scene.graph import SceneObject
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.relations import camera_movement, movement_direction
 from vlm3r_core.scene.tasks.distance import NO_BOX, OPTIONS
 from vlm3r_core.scene.tasks.draws import draw_combinations
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.room import instance_ids
 from vlm3r_core.scene.tasks.truth import SceneTruth
 

@@ -7,6 +7,7 @@ from itertools import combinations, islice
 
 import numpy as np
 
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.relations import (
     QUADRANT_EDGES_DEG,
     QUADRANTS,
@@ -18,7 +19,6 @@ from vlm3r_core.scene.relations import (
 )
 from vlm3r_core.scene.tasks.distance import NO_BOX
 from vlm3r_core.scene.tasks.draws import draw_combinations
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.room import instance_ids
 from vlm3r_core.scene.tasks.truth import SceneTruth
 

@@ -8,8 +8,8 @@ from math import isnan
 
 import numpy as np
 
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.tasks.draws import draw_combinations, draw_with_first
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.room import instance_ids
 from vlm3r_core.scene.tasks.truth import SceneTruth
 

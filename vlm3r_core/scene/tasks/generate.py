@@ -10,10 +10,10 @@ from itertools import islice
 import numpy as np
 
 from vlm3r_core.scene.graph import SceneGraph
+from vlm3r_core.scene.items import Candidate, QaItem, TaskResult
 from vlm3r_core.scene.questions import question_text, question_type
 from vlm3r_core.scene.tasks import camera, direction, distance, order, pairs, room
 from vlm3r_core.scene.tasks.draws import seeded
-from vlm3r_core.scene.tasks.items import Candidate, QaItem, TaskResult
 from vlm3r_core.scene.tasks.options import LETTERS, number_options, place_answer, with_letters
 from vlm3r_core.scene.tasks.settings import GeneratorSettings
 from vlm3r_core.scene.tasks.truth import SceneTruth

@@ -8,9 +8,9 @@ from math import ceil
 
 import numpy as np
 
+from vlm3r_core.scene.items import QaItem
 from vlm3r_core.scene.questions import question_text
 from vlm3r_core.scene.tasks.draws import seeded
-from vlm3r_core.scene.tasks.items import QaItem
 
 LETTERS = "ABCD"
 _WRONG = 3

@@ -9,9 +9,9 @@ from itertools import islice, pairwise
 import numpy as np
 
 from vlm3r_core.scene.graph import CameraFrame
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.relations import first_seen
 from vlm3r_core.scene.tasks.draws import draw_combinations
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.truth import SceneTruth
 
 # frames a second of the raw streams that frame ids count

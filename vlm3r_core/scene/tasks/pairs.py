@@ -8,9 +8,9 @@ from itertools import combinations
 import numpy as np
 
 from vlm3r_core.scene.graph import SceneObject
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.relations import AXIS_WORDS, relative_position
 from vlm3r_core.scene.tasks.camera import NO_POSE, frame_text, no_objects_seen
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.room import instance_ids
 from vlm3r_core.scene.tasks.truth import SceneTruth
 

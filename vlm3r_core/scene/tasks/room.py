@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from vlm3r_core.scene.graph import SceneObject
+from vlm3r_core.scene.items import Candidate
 from vlm3r_core.scene.relations import longest_side_m
-from vlm3r_core.scene.tasks.items import Candidate
 from vlm3r_core.scene.tasks.truth import SceneTruth
 
 
