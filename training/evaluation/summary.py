@@ -10,7 +10,7 @@ from training.evaluation.columns import Column, columns_of
 from training.evaluation.records import Record
 from training.evaluation.reliability import reliability
 from vlm3r_core.scene.baselines import TextQuestion, blind_scores, frequent_scores, random_scores
-from vlm3r_core.scene.intervals import Interval, statistic_interval
+from vlm3r_core.scene.intervals import Interval, mean_interval, statistic_interval
 from vlm3r_core.scene.scoring import BENCHMARKS, average
 
 BASELINES = {"random": random_scores, "frequent": frequent_scores, "blind": blind_scores}
@@ -43,7 +43,7 @@ def _summary(records: list[Record], benchmark: str, scored: bool) -> dict:
     for column in columns:
         statistic, count = _statistic(column, records)
         entry = {"title": column.title, "main": column.main, "average": column.is_average, "n": count}
-        interval = _interval(statistic, values, records) if scored else None
+        interval = _interval(column, statistic, values, records) if scored else None
         entry |= {key: 100 * getattr(interval, name) if interval else None for key, name in _INTERVAL_KEYS.items()}
         every = np.arange(len(records))
         for name, scores in baselines.items():
@@ -98,8 +98,20 @@ def _mean(values: Sequence[float] | np.ndarray) -> float:
     return float(np.mean(found)) if found else float("nan")
 
 
-def _interval(statistic: Statistic, values: np.ndarray, records: Sequence[Record]) -> Interval:
-    return statistic_interval(lambda index: statistic(values, index), [record.scene for record in records])
+def _interval(column: Column, statistic: Statistic, values: np.ndarray, records: Sequence[Record]) -> Interval:
+    scenes = [record.scene for record in records]
+    chosen = [place for place, record in enumerate(records) if _is_plain_member(column, record)]
+    if chosen:
+        return mean_interval(values[chosen], [scenes[place] for place in chosen])
+    return statistic_interval(lambda index: statistic(values, index), scenes)
+
+
+def _is_plain_member(column: Column, record: Record) -> bool:
+    """Whether a column is a plain mean over questions, this record's among them."""
+    if not column.groups:
+        return record.question_type not in column.without
+    cells = [cell for group in column.groups for cell in group]
+    return len(cells) == 1 and cells[0] == (record.subset if column.by_subset else record.question_type)
 
 
 def _check_against_published(benchmark: str, records: Sequence[Record], table: dict) -> None:
