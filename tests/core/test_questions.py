@@ -331,6 +331,9 @@ def test_answers_of_few_words_are_even_in_a_scene_and_over_a_set():
     # twenty questions, three answers: none has more than seven, however rare the others are
     assert max(Counter((item.scene, item.ground_truth) for item in items).values()) == 7
     assert max(Counter((item.scene, item.ground_truth) for item in skewed).values()) > 7
+    # a camera that only goes ahead gives its share of eight and no more
+    assert len(items_of(camera_scene(), "camera_movement_direction_v2", replace(EXACT, per_scene=8))) == 2
+    assert len(items_of(camera_scene(), "camera_movement_direction_v2", replace(plain, per_scene=8))) == 8
     even = balance_answers(items, 0, fixed=[task])
     assert len(set(Counter(item.ground_truth for item in even).values())) == 1
     assert [item for item in items if item in even] == even
