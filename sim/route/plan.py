@@ -39,7 +39,7 @@ def plan_slots(count: int, seed: int | tuple[int, ...], settings: RouteSettings 
     shares[rng.permutation(len(answers))[: count % len(answers)]] += 1
     cells = []
     for turns, share in zip(answers, shares.tolist(), strict=True):
-        first = round(share * _template_1_share(turns, settings))
+        first = int(share * _template_1_share(turns, settings) + rng.random())
         cells += [(1, turns)] * first + [(2, turns)] * (share - first)
     places = len(TURN_KINDS) if settings.turns == 1 else len(LETTERS)
     shift, order = int(rng.integers(places)), rng.permutation(count)
