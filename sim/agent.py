@@ -1,8 +1,9 @@
 """Agents of a trial: each takes a Trial and then gives an action for every TimeStep. They open no world.
 
-oracle: answers its own questions truthfully (sim/loop/oracle.py); engine: asks the model, in process; ros: asks the
-node over its services. These three differ in who answers only: the controller that drives them is the same
-(sim/loop/controller.py). random and forward ask nothing; they are the floor under the others' numbers.
+oracle: answers its own questions truthfully and exactly (sim/loop/oracle.py); words: truthfully, but says no more than
+a model can, which is the ceiling over models; engine: asks the model, in process; ros: asks the node over its services.
+These differ in who answers only: the controller that drives them is the same (sim/loop/controller.py). random and
+forward ask nothing; they are the floor.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 
 from sim.env import Action, Move, TimeStep
 from sim.loop.controller import Controller, ControllerSettings, Motion
-from sim.loop.oracle import Oracle
+from sim.loop.oracle import Oracle, TruthInWords
 from sim.loop.queries import Asker, Query, Reply
 from sim.loop.trial import Agent, Trial
 from vlm3r_core.config import StreamConfig, check_choice, check_settings, setting
 from vlm3r_core.types import Answer, Frame, Route
 
-AGENTS = ("oracle", "random", "forward", "engine", "ros")
+AGENTS = ("oracle", "words", "random", "forward", "engine", "ros")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ def make_agent(settings: AgentSettings) -> Agent:
         return ForwardAgent()
     if settings.agent == "oracle":
         return AskingAgent(Oracle, settings)
+    if settings.agent == "words":
+        return AskingAgent(TruthInWords, settings)
     if settings.agent == "engine":
         return AskingAgent(_engine_asker(settings), settings)
     client = _ros_client(settings)

@@ -7,13 +7,22 @@ the question is after a thing, the exact direction and distance to the next wayp
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 
 from sim.loop.queries import Query, Reply, bearing_to, direction_of
 from sim.loop.trial import Trial
-from vlm3r_core.answer import CHOICE_CONFIDENCE, DECODED_CONFIDENCE, ROUTE_CONFIDENCE
+from vlm3r_core.answer import (
+    CHOICE_CONFIDENCE,
+    DECODED_CONFIDENCE,
+    ROUTE_CONFIDENCE,
+    route_steps,
+    turn_combinations,
+    turns_text,
+)
+from vlm3r_core.scene.questions import route_question
 from vlm3r_core.types import Answer, Frame, Route, RouteAlternative, RouteStep, RouteStepKind
 
 # A waypoint this near is passed; sideways slips of a drive leave about as much.
@@ -66,6 +75,31 @@ class Oracle:
         here = self._trial.now.position_m
         points = self._trial.goal.way(here).points
         return next((point for point in points if np.linalg.norm((point - here)[:2]) > _ARRIVED_M), None)
+
+
+class TruthInWords:
+    """An Asker that says the truth as a model would: nothing but the words. What a perfect model could reach."""
+
+    sees = False
+
+    def __init__(self, trial: Trial):
+        self._trial, self._oracle = trial, Oracle(trial)
+
+    def push(self, frame: Frame) -> None:
+        """Takes no frame: it knows."""
+
+    def answer(self, query: Query) -> Reply:
+        """The true direction or distance."""
+        return Reply(self._oracle.answer(query).answer)
+
+    def route(self, query: Query) -> Route:
+        """The true turns at their nominal angles, distances unknown."""
+        start, facing, goal, *via = query.way
+        question = route_question(start, facing, goal, via)
+        combinations = turn_combinations(question)
+        told = [float(turns_text(turns) == self._trial.episode.turns) for turns in combinations]
+        steps = route_steps(question, combinations, told)
+        return replace(self._oracle.route(query), steps=steps)
 
 
 def _turn_kind(angle_rad: float) -> RouteStepKind:

@@ -165,6 +165,17 @@ def test_oracle_follows_a_route(env):
     assert result["ndtw"] > 0.97
 
 
+def test_truth_in_words_is_all_the_controller_gets(env):
+    agent = make_agent(AgentSettings("words"))
+    found = play(env, find_episode("table", (1.5, 3.2, 0.0)), agent, TRIAL).result
+    assert found["success_1m"]  # in sight all the way
+    assert {item["score"] for item in found["questions"]} == {1.0}
+    assert len(found["questions"]) > 6  # it has to aim
+    route = play(env, route_episode(), agent, TRIAL).result["questions"]
+    assert [item["kind"] for item in route] == ["route", "distance", "distance"]
+    assert {item["score"] for item in route} == {1.0}
+
+
 def test_random_agent_is_seeded_by_the_episode(env):
     agent = make_agent(AgentSettings("random"))
     first, again, other = (play(env, find_episode(seed=seed), agent, TRIAL).result for seed in (3, 3, 4))
