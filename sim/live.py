@@ -80,6 +80,7 @@ class LiveWorld:
         self._walk: deque[tuple[np.ndarray, int]] = deque()
         self._velocity, self._hold_until_ns = (0.0, 0.0), 0
         self._shift_ns = 0
+        self._placed = False
         self._now: Moment | None = None
         self.reset()
 
@@ -108,6 +109,7 @@ class LiveWorld:
             stamps_ns: [N], increasing; only their differences count.
         """
         self.halt()
+        self._placed = False
         begin_ns = self._now.stamp_ns + round(1e9 / self.settings.fps) - int(stamps_ns[0])
         self._walk.extend((pose, begin_ns + int(stamp)) for pose, stamp in zip(T_WC, stamps_ns, strict=True))
 
@@ -151,13 +153,15 @@ class LiveWorld:
             else:
                 self._now = Moment(self._now.T_WC, stamp_ns)
                 self._place(pose)
+                self._placed = False
         elif self._moves:
             move = self._moves.popleft()
             self._now = self._moment(self.env.step(move), True, move)
         else:
             speeds = self._velocity if self._now.stamp_ns < self._hold_until_ns else (0.0, 0.0)
             step = self.env.step(Velocity(*speeds, 1 / self.settings.fps))
-            self._now = self._moment(step, any(speeds), None)
+            self._now = self._moment(step, self._placed or any(speeds), None)
+            self._placed = False
         return self._now
 
     def look(self) -> Observation:
@@ -170,7 +174,7 @@ class LiveWorld:
         episode = Episode("live", "find", self.env.scene_id, self.settings.seed, T_WC)
         step = self.env.reset(episode)
         self._shift_ns = (self._now.stamp_ns if self._now else step.stamp_ns) - step.stamp_ns
-        self._now = self._moment(step, True, None)
+        self._now, self._placed = self._moment(step, True, None), True
 
     def _moment(self, step: TimeStep, moved: bool, move: Move | None) -> Moment:
         return Moment(step.T_WC, step.stamp_ns + self._shift_ns, moved, move, step.collided)

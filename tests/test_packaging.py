@@ -165,6 +165,12 @@ def test_make_demo_passes_the_model_on():
     assert "--model" not in dry_make("demo")
 
 
+def test_make_demo_passes_the_world_on():
+    command = dry_make("demo", "SIM=my worlds/house.glb", "MODEL=tiny")
+    assert '-m vlm3r_ros.demo_sim --world "my worlds/house.glb" --model "tiny"' in " ".join(command.split())
+    assert "demo_sim" not in dry_make("demo")
+
+
 def test_build_server_runs_the_tests():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

@@ -270,21 +270,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the robot until Ctrl-C or SIGTERM.
 
     Returns:
-        0; 1 where the world cannot be opened or a parameter is wrong (the log says why).
+        0; 1 where a parameter is wrong, or the world cannot be opened or breaks down (the log says why).
     """
     logging.basicConfig(level=logging.INFO, format="[%(levelname)s] [%(name)s]: %(message)s")
     argv = list(sys.argv[1:] if argv is None else argv)
     options = vars(_parser().parse_args(remove_ros_args(argv)))
     rclpy.init(args=argv)
-    executor = SingleThreadedExecutor()
+    executor, bridge = SingleThreadedExecutor(), None
     try:
-        executor.add_node(SimBridge(options))
+        bridge = SimBridge(options)
+        executor.add_node(bridge)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         return EXIT_OK
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
+        # a signal invalidates the context at any moment, also while a callback publishes
+        if not rclpy.ok():
+            return EXIT_OK
         rclpy.logging.get_logger("sim_bridge").error(str(error))
         return EXIT_FAILED
     finally:
+        if bridge:
+            bridge.world.env.close()
         rclpy.try_shutdown()
     return EXIT_OK
