@@ -73,8 +73,9 @@ def _run(arguments: argparse.Namespace, work: Path) -> None:
         if arguments.report:
             # the trial brings its own world and clock
             simulator.stop()
+            print(f"\nplaying one find-it trial in {world} over ROS ...", flush=True)
             _play_trial(start_child(stack, "the trial", _trial_command(arguments, world), work / "trial.log"))
-            print(f"\nreport of the trial: {Path(arguments.report) / 'report.html'}")
+            print(f"report of the trial: {Path(arguments.report) / 'report.html'}")
 
 
 def _simulator_command(arguments: argparse.Namespace, world: str, work: Path) -> list[str]:
