@@ -87,7 +87,7 @@ def test_what_it_refuses(capsys):
         parse_run(["tiny", "--labels", "all"])
     with pytest.raises(ValueError, match="batch_questions 12 must be a multiple"):
         RunConfig(batch_questions=12)
-    with pytest.raises(ValueError, match=r"16 packs .* 3 processes cannot share"):
+    with pytest.raises(ValueError, match=r"16 packs, .* 3 processes cannot share"):
         RunConfig(processes=3)
     with pytest.raises(ValueError, match="16 packs, which 5 processes"):
         RunConfig().accumulation(5)

@@ -1,0 +1,105 @@
+"""What the frozen encoders make of a video, before fusion; the part of the model that training can keep on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from vlm3r_core.model.cut3r_state import View
+from vlm3r_core.model.vlm3r import VLM3R
+
+# How clip.sample_uniform and preprocess.to_pixels work; to be raised when they change, so that no old cache is read.
+PREPROCESSING = 1
+_ENCODERS = ("siglip.", "cut3r.")
+# CUT3R's heads make maps, not tokens.
+_NOT_USED = "cut3r.downstream_head."
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of F frames.
+
+    Args:
+        siglip: [F, P, C].
+        camera: [F, 1, S]; [F, 0, 0] without CUT3R.
+        patch: [F, P, S]; [F, 0, 0] without CUT3R.
+    """
+
+    siglip: Tensor
+    camera: Tensor
+    patch: Tensor
+
+    def to(self, device: torch.device) -> Features:
+        """On another device."""
+        return Features(*(t.to(device, non_blocking=True) for t in (self.siglip, self.camera, self.patch)))
+
+
+def encoder_dtype(model: VLM3R) -> torch.dtype:
+    """Of the frozen part; what is trained may be wider."""
+    return next(model.siglip.parameters()).dtype
+
+
+@torch.no_grad()
+def encode_siglip(model: VLM3R, pixels: Tensor, batch: int = 16) -> Tensor:
+    """SigLIP's features [F, P, C] of frames [F, 3, H, W] in [-1, 1]."""
+    kind = encoder_dtype(model)
+    return torch.cat([model.siglip(part.to(model.device, kind)) for part in pixels.split(batch)])
+
+
+@torch.no_grad()
+def encode_video(model: VLM3R, pixels: Tensor, batch: int = 16) -> Features:
+    """All that the frozen encoders say of a video.
+
+    Args:
+        model: any; only its encoders run.
+        pixels: [F, 3, H, W] in [-1, 1], in the order of time.
+        batch: frames the image encoders take at once; only CUT3R's decoder needs them one by one.
+    """
+    siglip = encode_siglip(model, pixels, batch)
+    if model.cut3r is None:
+        nothing = siglip.new_zeros(len(siglip), 0, 0)
+        return Features(siglip, nothing, nothing)
+    state, camera, patch, kind = model.init_state(), [], [], encoder_dtype(model)
+    for part in pixels.split(batch):
+        view = model.cut3r.encode(model.cut3r_pixels(part.to(model.device, kind)))
+        for frame in view.feature:
+            state, tokens = model.cut3r.advance(state, View(frame[None], view.grid))
+            camera.append(tokens.camera)
+            patch.append(tokens.patch)
+    return Features(siglip, torch.cat(camera), torch.cat(patch))
+
+
+def visual_sequence(model: VLM3R, features: Features) -> Tensor:
+    """Visual tokens [T, D] of a video; fusion and projector learn through it."""
+    fused = model.fuse(features.siglip, features.camera, features.patch)
+    return model.visual_sequence(model.project(fused)[2])
+
+
+def visual_length(model_config, frames: int) -> int:
+    """How many visual tokens a video of so many frames has."""
+    return frames * model_config.tokens_per_frame + (model_config.newline == "one_token")
+
+
+def describe_encoders(model: VLM3R, frames: int) -> dict[str, str | int]:
+    """What features depend on: weights, preprocessing and sampling. Equal descriptions, equal features."""
+    config = model.config
+    return {
+        "weights": _weights_hash(model),
+        "sizes": str({"siglip": asdict(config.siglip), "cut3r": asdict(config.cut3r) if config.spatial else None}),
+        "dtype": str(encoder_dtype(model)).removeprefix("torch."),
+        "preprocessing": PREPROCESSING,
+        "frames": frames,
+    }
+
+
+@torch.no_grad()
+def _weights_hash(model: VLM3R) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters()):
+        if name.startswith(_ENCODERS) and not name.startswith(_NOT_USED):
+            digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+            digest.update(memoryview(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
