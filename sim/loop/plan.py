@@ -23,7 +23,7 @@ from sim.worlds import open_env, world_specs
 from vlm3r_core.config import check_choice, check_range
 
 EPISODES = "episodes.json"
-_SAFE_NAME = re.compile(r"[\w.-]+")
+_SAFE_NAME = re.compile(r"[\w-][\w.-]*")  # of a file in any folder, and none that is hidden
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +33,12 @@ class Plan:
     Args:
         task: "route" or "find"; seed: they were made from; settings: they were made with.
         worlds: how to open each scene, by its name.
-        digests: of each scene's floor and objects, see digest_of; a scene that has none is not checked.
         episodes: in the order they are run.
+        digests: of each scene's floor and objects, see digest_of; a scene that has none is not checked.
+
+    Raises:
+        ValueError: an id or scene is no plain name, an id is there twice, a world is missing, or an episode is of
+            another task.
     """
 
     task: str
@@ -43,6 +47,21 @@ class Plan:
     worlds: Mapping[str, str]
     episodes: tuple[Episode, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        ids = [episode.id for episode in self.episodes]
+        names = [*ids, *self.worlds]  # of files and folders, too
+        for rule, broken in (
+            (
+                "ids and scenes are made of letters, digits, ., - and _",
+                [n for n in names if not _SAFE_NAME.fullmatch(n)],
+            ),
+            ("ids must be unique", sorted({name for name in ids if ids.count(name) > 1})),
+            ("worlds must say how to open every scene", sorted({e.scene for e in self.episodes} - set(self.worlds))),
+            ("all episodes must be of its task", sorted({e.task for e in self.episodes} - {self.task})),
+        ):
+            if broken:
+                raise ValueError(f"{rule}, got {', '.join(broken[:3])}")
 
     def to_json(self) -> dict:
         """As episodes.json holds it."""
@@ -66,21 +85,13 @@ def read_plan(path: Path) -> Plan:
     missing = [key for key in ("task", "seed", "settings", "worlds", "episodes") if key not in entry]
     if missing:
         raise ValueError(f"{path} must have task, seed, settings, worlds and episodes; {', '.join(missing)} is missing")
-    episodes = tuple(episode_from_json(item) for item in entry["episodes"])
-    ids = [episode.id for episode in episodes]
-    odd = [name for name in [*ids, *entry["worlds"]] if not _SAFE_NAME.fullmatch(name) or set(name) <= {"."}]
-    twice = sorted({name for name in ids if ids.count(name) > 1})
-    lost = sorted({episode.scene for episode in episodes} - set(entry["worlds"]))
-    wrong = sorted({episode.task for episode in episodes} - {entry["task"]})
-    for what, names in (
-        ("ids and scenes are made of letters, digits, ., - and _", odd),
-        ("ids must be unique", twice),
-        ("worlds must say how to open every scene", lost),
-        ("all episodes must be of its task", wrong),
-    ):
-        if names:
-            raise ValueError(f"{path}: {what}, got {', '.join(names[:3])}")
-    return Plan(entry["task"], entry["seed"], entry["settings"], entry["worlds"], episodes, entry.get("digests", {}))
+    try:
+        episodes = tuple(episode_from_json(item) for item in entry["episodes"])
+        return Plan(
+            entry["task"], entry["seed"], entry["settings"], entry["worlds"], episodes, entry.get("digests", {})
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def make_plan(
