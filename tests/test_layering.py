@@ -237,6 +237,7 @@ PLANTED = [
     ("training/data.py", "import rclpy.node", "must not import rclpy.node"),
     ("sim/agent.py", "import rclpy", "sim.agent must not import rclpy"),
     ("sim/habitat_env.py", "import habitat_sim", "must not import habitat_sim"),
+    ("sim/ros_bridge/client.py", "from vlm3r_ros import convert", "must not import vlm3r_ros.convert"),
     ("sim/habitat_server.py", "from vlm3r_core import types", "must not import vlm3r_core.types"),
     ("vlm3r_core/clip.py", "import sys\nsys.path.insert(0, '.')", "must not edit sys.path"),
     ("vlm3r_core/clip.py", "from sys import path", "must not edit sys.path"),
@@ -262,7 +263,7 @@ ALLOWED = [
     ),
     ("ros2_ws/src/vlm3r_ros/node.py", "import rclpy\nimport vlm3r_core\nfrom vlm3r_interfaces.srv import AskSpatial"),
     ("training/scans/simulated.py", "from sim import rooms"),
-    ("sim/ros_bridge.py", "import rclpy\nfrom vlm3r_core.types import Frame"),
+    ("sim/ros_bridge/client.py", "import rclpy\nfrom vlm3r_core.types import Frame"),
     ("sim/habitat_server.py", "import habitat_sim\nimport socket"),
 ]
 

@@ -94,10 +94,15 @@ class Driver:
             self._executor.spin_once(timeout_sec=0.02)
         return value
 
-    def spin(self, seconds: float):
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.02)
+    def pass_time(self, seconds: float):
+        """Spins until so much simulated time has passed, however slow this machine is."""
+        begin_s = self.now_s()
+        self.until(lambda: self.now_s() > begin_s + seconds, f"clock {seconds} s later")
+
+    def now_s(self) -> float:
+        """Simulated time."""
+        newest = self.got["/clock"][-1].clock
+        return newest.sec + newest.nanosec * 1e-9
 
     def connect(self):
         for publisher in (self.speeds, self.commands):
