@@ -17,6 +17,7 @@ from sim.loop.plan import Plan, make_plan, read_plan
 from sim.loop.results import Mismatch, RunFolder, summary
 from sim.loop.trial import TrialSettings
 from sim.mesh_env import MeshEnv
+from sim.route.settings import RouteSettings
 from sim.run import RunSettings, main, run
 
 ORACLE = RunSettings(AgentSettings("oracle"), TrialSettings(pictures=3), WORLD)
@@ -56,7 +57,7 @@ def test_episodes_look_for_different_things_that_were_shown(world, plan):
 
 def test_routes_become_episodes():
     spec = "flat:900004"
-    plan = make_plan("route", spec, [2], 1, EPISODES)
+    plan = make_plan("route", spec, [1], 1, replace(EPISODES, routes=RouteSettings(standing_points=400)))
     for episode in plan.episodes:
         start, facing, *via = episode.landmarks
         assert len({start, facing, episode.goal_category}) == 3
@@ -96,8 +97,8 @@ def test_broken_episodes_file_is_named(plan, tmp_path, damage, message):
 
 
 def test_worlds_that_offer_too_little(world):
-    with pytest.raises(ValueError, match=r"offer \d+ find episodes of the 5 asked for"):
-        make_plan("find", world, [5], 0, replace(EPISODES, min_way_m=20.0), WORLD)
+    with pytest.raises(ValueError, match="offer 0 find episodes of the 5 asked for"):
+        make_plan("find", world, [5], 0, replace(EPISODES, seen_share=1.0), WORLD)
     with pytest.raises(ValueError, match="one for each of the 2 worlds, got 3"):
         make_plan("find", f"{world},flat:1", [1, 1, 1], 0, EPISODES, WORLD)
     with pytest.raises(ValueError, match=r"name each world once, .* is there several times"):
