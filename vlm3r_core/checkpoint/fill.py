@@ -183,7 +183,7 @@ def _expected_parts(model: nn.Module, alone: bool) -> tuple[dict[str, tuple[str,
         for name, tensor in model.state_dict().items()
         if ".lora_" not in name
     }
-    keys = {name: _published_key(name) for name in shapes}
+    keys = {name: published_key(name) for name in shapes}
     if alone:
         keys = {name: ("base" if part == "trained" else part, key) for name, (part, key) in keys.items()}
     parts = {name: Part(name) for name in PART_TITLES}
@@ -221,7 +221,31 @@ def fill_weights(model: nn.Module, published: Published, *, merge_adapter: bool 
         tensor.copy_(found.read(name, tensor.device, merge_adapter=merge_adapter))
 
 
-def _published_key(name: str) -> tuple[str, str]:
+@torch.no_grad()
+def fill_start(model: nn.Module, published: Published) -> None:
+    """Puts base model and CUT3R into a model whose adapter is yet to be trained; its fusion block stays as it is.
+
+    Args:
+        model: built by the configuration that `published.start_config()` returned.
+        published: the files, without adapter.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_weights`.
+    """
+    keys, parts = _expected_parts(model, alone=True)
+    keys = {name: place for name, place in keys.items() if not name.startswith("fusion.")}
+    found = Survey({name: parts[name] for name in ("base", "cut3r")}, keys, 0.0)
+    base_keys = {key for part, key in keys.values() if part == "base"}
+    parts["base"].expected = {key: shape for key, shape in parts["base"].expected.items() if key in base_keys}
+    _open_base(parts["base"], published.base, with_projector=True)
+    _open_cut3r(parts["cut3r"], published.cut3r, compare_twins=True)
+    _demand(found)
+    for name, tensor in model.state_dict().items():
+        if name in keys:
+            tensor.copy_(found.read(name, tensor.device))
+
+
+def published_key(name: str) -> tuple[str, str]:
     """(part, published key) of one of our tensors."""
     for ours, part, theirs in _KEYS:
         if name.startswith(ours):

@@ -88,6 +88,22 @@ class Published:
                 f"the model spec lacks {', '.join(missing)}: expected base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH], "
                 f"got {spec!r}"
             )
+        return cls._located(parts, named)
+
+    @classmethod
+    def parse_start(cls, spec: str) -> Published:
+        """Reads `base=PATH,cut3r=PATH[,sizes=PATH]`, what a new adapter is trained on.
+
+        Raises:
+            ValueError, FileNotFoundError: as `parse`.
+        """
+        parts, named = _spec_parts(spec)
+        if "adapter" in parts or not {"base", "cut3r"} <= parts.keys():
+            raise ValueError(f"a new adapter is trained on base=PATH,cut3r=PATH[,sizes=PATH], got {spec!r}")
+        return cls._located(parts, named)
+
+    @classmethod
+    def _located(cls, parts: dict[str, str], named: tuple[tuple[str, str], ...]) -> Published:
         kinds = {"base": Path.is_dir, "adapter": Path.is_dir, "cut3r": Path.is_file, "sizes": Path.is_file}
         parts = {name: _LOCATE[name](value) for name, value in parts.items()}
         named = tuple((label, local_folder(value)) for label, value in named)
@@ -123,6 +139,17 @@ class Published:
         if contradictions:
             raise ValueError(f"these files do not make a model: {'; '.join(contradictions)}")
         return self._model_config(base, siglip, cut3r=cut3r, **adapter_settings(adapter))
+
+    def start_config(self) -> ModelConfig:
+        """Sizes from base and CUT3R, switches as the published training sets them, for an adapter yet to be trained.
+
+        Raises:
+            FileNotFoundError, ValueError: as `config`.
+        """
+        base, sizes = read_json(self.base / "config.json"), read_json(self.sizes) if self.sizes else {}
+        siglip = _siglip_config(sizes.get("siglip", {}))
+        cut3r = _cut3r_config(self._cut3r_settings(sizes.get("cut3r", {})), siglip.grid)
+        return self._model_config(base, siglip, cut3r=cut3r, token_selection="all", pool="bilinear", newline="grid")
 
     def _model_config(self, base: dict[str, Any], siglip: SiglipConfig, **settings: Any) -> ModelConfig:
         generation = self.base / "generation_config.json"

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from importlib import metadata, resources
 from pathlib import Path
@@ -53,21 +53,74 @@ def convert(
     """
     check_quantization(quantize)
     resolve_dtype(dtype, torch.device("cpu"))
-    if out.exists():
-        raise FileExistsError(f"{out} exists; expected a folder yet to be made: remove it or choose another name")
+    _demand_new(out)
     config, read = _source(spec)
     model = skeleton(config)
     expected = stored_shapes(model, quantize, dtype)
-    sizes = {key: _nbytes(shape, kind) for key, (shape, kind) in expected.items()}
+    total = sum(_nbytes(shape, kind) for shape, kind in expected.values())
+
+    def write(partial: Path) -> None:
+        names = [name for name, _ in model.named_parameters()]
+        pairs = _stored_pairs(names, read, quantize, getattr(torch, dtype))
+        shards = _write_shards(pairs, partial, shard_bytes, total)
+        _describe(spec, config, partial, {"quantize": quantize, "dtype": dtype, "shards": shards})
+
+    _make_folder(out, total, write)
+
+
+def save_model(
+    pairs: Iterable[tuple[str, Tensor]],
+    config: ModelConfig,
+    spec: str,
+    out: Path,
+    *,
+    dtype: str,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a model that is in memory as `convert` writes one from files.
+
+    Args:
+        pairs: every parameter with our name for it, none quantised.
+        config: sizes and switches.
+        spec: what it was made from; tokenizer, sources and licences are taken from there.
+        out: the folder to make.
+        dtype: of the weights: bfloat16, float16 or float32.
+        shard_bytes: size of a file at most.
+
+    Raises:
+        FileExistsError, OSError: as `convert`.
+        ValueError: the parameters are not those of the configuration.
+    """
+    kind = resolve_dtype(dtype, torch.device("cpu"))
+    expected = stored_shapes(skeleton(config), None, dtype)
+    given = {name: tensor.detach() for name, tensor in pairs}
+    odd = sorted(given.keys() ^ expected.keys()) or [n for n, t in given.items() if tuple(t.shape) != expected[n][0]]
+    if odd:
+        raise ValueError(f"these are not the parameters of {config.name}: {', '.join(odd[:4])}")
+    sizes = {key: _nbytes(*facts) for key, facts in expected.items()}
+
+    def write(partial: Path) -> None:
+        ordered = ((name, given[name].to("cpu", kind)) for name in expected)
+        shards = _write_shards(ordered, partial, shard_bytes, sum(sizes.values()))
+        _describe(spec, config, partial, {"quantize": None, "dtype": dtype, "shards": shards})
+
+    _make_folder(out, sum(sizes.values()), write)
+
+
+def _demand_new(out: Path) -> None:
+    if out.exists():
+        raise FileExistsError(f"{out} exists; expected a folder yet to be made: remove it or choose another name")
+
+
+def _make_folder(out: Path, nbytes: int, write: Callable[[Path], None]) -> None:
+    """A folder that appears under its name only when `write` has filled it."""
+    _demand_new(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _check_space(out.parent, sum(sizes.values()) + _EXTRA_BYTES)
+    _check_space(out.parent, nbytes + _EXTRA_BYTES)
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
-        names = [name for name, _ in model.named_parameters()]
-        pairs = _stored_pairs(names, read, quantize, getattr(torch, dtype))
-        shards = _write_shards(pairs, partial, shard_bytes, sum(sizes.values()))
-        _describe(spec, config, partial, {"quantize": quantize, "dtype": dtype, "shards": shards})
+        write(partial)
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
