@@ -55,6 +55,7 @@ def _combine(command: str, arguments: Sequence[str]) -> int:
 
 def _evaluate(args: argparse.Namespace) -> str:
     """Does what was asked; the table or a line that says what to do next."""
+    from training.evaluation.report import read_results
     from training.evaluation.rooms import write_summary
     from training.evaluation.settings import VARIANTS
     from training.evaluation.tables import markdown
@@ -73,7 +74,7 @@ def _evaluate(args: argparse.Namespace) -> str:
     if args.json:
         names = {selection: name for name, selection in VARIANTS.items()}
         others = {names[result["settings"]["token_selection"]]: result for result in results[1:]}
-        write_summary(args.json, results[0], others)
+        write_summary(args.json, results[0], others, blind=read_results(args.blind) if args.blind else None)
     return f"{markdown(results)}\nwritten to {out}"
 
 
@@ -211,6 +212,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=_shard, default=(0, 1), metavar="i/n", help="ask about this share of the videos only")
     add("--baselines-only", action="store_true", help="the table without a model")
     add("--json", type=Path, help="also write scores and baselines by task to this file")
+    add("--blind", type=Path, metavar="RUN", help="for --json: the run of a model trained without frames")
     add("--seed", type=int, default=0, help="rooms: seed of the first flat")
     add("--rooms", type=int, default=100, help="rooms: number of flats")
     add("--quiet", action="store_true", help="no progress bar where the output is no terminal")

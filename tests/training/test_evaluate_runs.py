@@ -294,7 +294,21 @@ def test_summary_of_the_simulated_rooms(tmp_path):
     mean = sum(task["score"] for task in summary["tasks"].values()) / len(tasks)
     assert summary["average"]["model"] == pytest.approx(mean)
     assert "camera_obj_abs_dist" in summary["vsti_tasks"]["tasks"]
+    # a model that never saw frames may stand for the blind baseline
+    own = settings(questions, view="none")
+    blind = write_results(tmp_path / "blind", own, run(questions, tmp_path / "blind", settings=own))
+    write_summary(tmp_path / "blind.json", result, blind=blind)
+    other = json.loads((tmp_path / "blind.json").read_text())
+    assert other["baselines"]["blind"] == {name: blind_score(blind, name) for name in tasks}
+    assert other["average"]["blind"] == blind_score(blind, "overall")
+    assert other["tasks"] == summary["tasks"]
+    with pytest.raises(ValueError, match="the blind model asked other questions"):
+        write_summary(tmp_path / "x.json", result, blind={"settings": {"questions": "others"}})
     assert set(summary["vsti_tasks"]["average"]) >= {"model", "blind"}
+
+
+def blind_score(results: dict, name: str) -> float:
+    return results["benchmarks"]["vsi"]["columns"][name]["score"]
 
 
 def test_baselines_alone_need_no_model_and_no_video(vsi, tmp_path, capsys):

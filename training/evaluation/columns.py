@@ -16,6 +16,9 @@ TITLES = {
     "room_size_estimation": "Room Size",
     "object_rel_distance": "Rel. Dist.",
     "object_rel_direction": "Rel. Dir.",
+    "object_rel_direction_easy": "Rel. Dir. left/right",
+    "object_rel_direction_medium": "Rel. Dir. left/right/back",
+    "object_rel_direction_hard": "Rel. Dir. quadrants",
     "route_planning": "Route Plan",
     "obj_appearance_order": "Appr. Order",
     "camera_obj_abs_dist": "Cam-Obj Abs. Dist.",
@@ -97,10 +100,6 @@ def columns_of(benchmark: str, types: Sequence[str]) -> list[Column]:
 
 def _in_order(types: Sequence[str]) -> list[str]:
     """The paper's order, then the alphabet's."""
-    known = [
-        kind for kind in TITLES if any(kind in names for names in (*CHOICE_TYPES.values(), *NUMBER_TYPES.values()))
-    ]
-    directions = MERGED["vsi"]["object_rel_direction"].split()
-    place = known.index("route_planning")
-    known = [*known[:place], *directions, *known[place:]]
+    every = {kind for names in (*CHOICE_TYPES.values(), *NUMBER_TYPES.values()) for kind in names}
+    known = [kind for kind in TITLES if kind in every]
     return [*known, *sorted(set(types) - set(known))]

@@ -47,9 +47,14 @@ def read_view(question: BenchmarkQuestion, count: int) -> View:
         return View(images, tuple(float(index) for index in chosen))
     if question.video is None:
         raise FileNotFoundError(f"question {question.id} has neither a video nor pictures; ask it blind, or add them")
-    clip = open_clip(question.video)
-    sampled = clip.sampled(count)
-    frames = list(sampled)
+    import av
+
+    try:
+        clip = open_clip(question.video)
+        sampled = clip.sampled(count)
+        frames = list(sampled)
+    except av.FFmpegError as error:
+        raise ValueError(f"{question.video} cannot be decoded ({error}); download it again") from error
     if len(frames) < len(sampled):
         _log.warning("%s: %d of %d frames could be decoded", question.video, len(frames), len(sampled))
     return View(tuple(frame.rgb for frame in frames), tuple(frame.stamp_ns / 1e9 for frame in frames), clip.duration_s)

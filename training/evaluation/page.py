@@ -22,7 +22,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 3rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } tbody tr:last-child td { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; } tr.average td { font-weight: 600; }
 .bar { position: relative; width: 16rem; height: 1.05rem; background: var(--soft); border-radius: 2px; }
 .bar i { position: absolute; inset: 0 auto 0 0; background: #3b82c4; border-radius: 2px; }
 .bar b { position: absolute; top: 45%; height: 2px; background: currentColor; }
@@ -69,7 +69,7 @@ def _section(runs: Sequence[dict], benchmark: str) -> str:
 
 def _run(run: Mapping, summary: Mapping) -> str:
     rows = [
-        "<tr>"
+        f"<tr{' class=average' if entry['average'] else ''}>"
         + "".join(f"<td>{cell}</td>" for cell in (escape(entry["title"]), f"{entry['n']:,}", show(entry["score"])))
         + f"<td>{show(entry['low'])} to {show(entry['high'])}</td><td>{_bar(entry)}</td></tr>"
         for entry in summary["columns"].values()

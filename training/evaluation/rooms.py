@@ -35,7 +35,9 @@ def make_rooms(folder: Path, *, seed: int, rooms: int) -> Path:
     return maker.write_question_set(folder, seed=seed, rooms=rooms)
 
 
-def write_summary(path: Path, results: Mapping, others: Mapping[str, Mapping] | None = None) -> None:
+def write_summary(
+    path: Path, results: Mapping, others: Mapping[str, Mapping] | None = None, *, blind: Mapping | None = None
+) -> None:
     """Writes what a script wants to know of a run.
 
     Keys: tasks.{name}.{score,n,low,high}, baselines.{random,frequent,blind}.{name}, average.{model,random,frequent,
@@ -46,24 +48,36 @@ def write_summary(path: Path, results: Mapping, others: Mapping[str, Mapping] | 
         path: of the JSON file.
         results: contents of results.json of the full model.
         others: the same of each ablation, by name.
+        blind: the same of a model that was trained without frames, which then is the blind baseline; default the
+            priors of the texts.
+
+    Raises:
+        ValueError: the blind model was asked something else.
     """
-    summary = _tables(results, "vsi") | {"vsti_tasks": _tables(results, "vsti"), "settings": results["settings"]}
+    if blind and blind["settings"]["questions"] != results["settings"]["questions"]:
+        raise ValueError("the run of the blind model asked other questions; ask it the same, with --view none")
+    summary = _both(results, blind) | {"settings": results["settings"]}
     if others:
-        summary["ablations"] = {
-            name: _tables(other, "vsi") | {"vsti_tasks": _tables(other, "vsti")} for name, other in others.items()
-        }
+        summary["ablations"] = {name: _both(other, blind) for name, other in others.items()}
     write_json(path, summary)
 
 
-def _tables(results: Mapping, benchmark: str) -> dict:
+def _both(results: Mapping, blind: Mapping | None) -> dict:
+    return _tables(results, "vsi", blind) | {"vsti_tasks": _tables(results, "vsti", blind)}
+
+
+def _tables(results: Mapping, benchmark: str, blind: Mapping | None) -> dict:
     if benchmark not in results["benchmarks"]:
         return {}
     columns = results["benchmarks"][benchmark]["columns"]
-    tasks = {name: entry for name, entry in columns.items() if entry["main"] and not entry["average"]}
+    baselines = {name: {task: entry[name] for task, entry in columns.items()} for name in BASELINES}
+    if blind:
+        baselines["blind"] = {task: entry["score"] for task, entry in blind["benchmarks"][benchmark]["columns"].items()}
+    tasks = [name for name, entry in columns.items() if entry["main"] and not entry["average"]]
     overall = columns["overall"]
     return {
-        "tasks": {name: {key: entry[key] for key in ("score", "n", "low", "high")} for name, entry in tasks.items()},
-        "baselines": {name: {task: entry[name] for task, entry in tasks.items()} for name in BASELINES},
+        "tasks": {name: {key: columns[name][key] for key in ("score", "n", "low", "high")} for name in tasks},
+        "baselines": {name: {task: scores[task] for task in tasks} for name, scores in baselines.items()},
         "average": {"model": overall["score"], "low": overall["low"], "high": overall["high"]}
-        | {name: overall[name] for name in BASELINES},
+        | {name: scores["overall"] for name, scores in baselines.items()},
     }

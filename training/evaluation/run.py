@@ -161,10 +161,16 @@ def _ask(placed: Sequence[Placed], view: Future, settings: EvalSettings, answers
         shown = view.result()
     except (OSError, ValueError) as error:
         _log.warning("%d questions are not asked: %s", len(questions), error)
-        said = [Said("", error=str(error))] * len(questions)
+        said = [Said("", error=_reason(error, questions[0]))] * len(questions)
     else:
         said = list(answers(shown, questions))
     return [score_record(index, q, one, settings.parser) for (index, q), one in zip(placed, said, strict=True)]
+
+
+def _reason(error: Exception, question: BenchmarkQuestion) -> str:
+    """Why a view could not be read, the file always named."""
+    name, told = str(question.video or question.id), str(error)
+    return told if name in told else f"{name}: {told}"
 
 
 def _timings(records: Sequence[Record], seconds: float, views: int) -> dict:

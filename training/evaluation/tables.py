@@ -52,7 +52,7 @@ def method_rows(runs: Sequence[dict], benchmark: str) -> list[tuple[str, dict[st
     with_it = [run for run in runs if benchmark in run["benchmarks"]]
     columns = with_it[0]["benchmarks"][benchmark]["columns"]
     rows = [(title, {name: entry[key] for name, entry in columns.items()}) for key, title in BASELINE_TITLES.items()]
-    rows += PUBLISHED.get(benchmark, {}).items()
+    rows += PUBLISHED.get(with_it[0]["settings"]["benchmark"], {}).items()
     for run in with_it:
         own = run["benchmarks"][benchmark]["columns"]
         if any(entry["score"] is not None for entry in own.values()):
