@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from vlm3r_core.cpu import share_cores
+from vlm3r_core.files import write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,14 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def write_json(path: Path, result: dict) -> None:
     """Writes the result whole or not at all; the folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(result, file, indent=1)
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    write_text(path, json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from sim.world.mesh import R_Z_UP_FROM_Y_UP, Material, Mesh, load_mesh
 from vlm3r_core.config import check_choice
+from vlm3r_core.files import write_bytes
 
 EXIT_OK, EXIT_BAD_INPUT = 0, 2
 
@@ -57,7 +57,7 @@ def convert_mesh(
         scene = scene_of(mesh)
         bar.update()
         bar.set_description(f"writing {target.name}")
-        _write(target, scene.export(file_type="glb"))
+        write_bytes(target, scene.export(file_type="glb"))
         bar.update()
     return mesh
 
@@ -103,16 +103,6 @@ def _look_of(material: Material) -> trimesh.visual.material.PBRMaterial:
         metallicFactor=0.0,
         roughnessFactor=1.0,
     )
-
-
-def _write(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

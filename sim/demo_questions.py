@@ -10,8 +10,8 @@ import numpy as np
 
 from sim.env import Env
 from sim.live import LiveSettings
-from sim.route.item import write_text
 from sim.routes import RouteSettings, make_routes
+from vlm3r_core.files import write_text
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.tasks import GeneratorSettings, QaItem, SceneTruth, generate
 

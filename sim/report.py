@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from sim.reporting.pictures import film_strip
 from sim.reporting.plots import make_plots
 from sim.reporting.run_data import MAPS, RunData, read_floor_map, read_run
 from sim.reporting.tables import NOTHING, number, outcome, question_rows, reason, run_row, table_columns
+from vlm3r_core.files import write_text
 
 REPORT = "report.html"
 _TEMPLATES = Path(__file__).parent / "reporting"
@@ -67,7 +66,9 @@ def write_report(run_dir: Path, *others: Path, progress: bool = False) -> Path:
     if unreadable:
         notes.append(f"{unreadable} pictures could not be read and were left out")
     page = _page(runs, cards, [plan_image(plan) for plan in plans.values()], notes)
-    return _written(Path(run_dir) / REPORT, page)
+    path = Path(run_dir) / REPORT
+    write_text(path, page)
+    return path
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunData]:
@@ -172,19 +173,6 @@ def _run_notes(runs: list[RunData]) -> list[str]:
         elif run.results.get("seed") != runs[0].results.get("seed"):
             notes.append(f"{run.label} has another seed than {runs[0].label}: its episodes may differ")
     return notes
-
-
-def _written(path: Path, text: str) -> Path:
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
-    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

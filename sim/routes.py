@@ -20,12 +20,13 @@ from zlib import crc32
 from tqdm import tqdm
 
 from sim.env import Env
-from sim.route.item import RouteItem, write_routes, write_text
+from sim.route.item import RouteItem, write_routes
 from sim.route.plan import plan_slots
 from sim.route.search import Slot, find_routes
 from sim.route.settings import RouteSettings
 from sim.worlds import open_env, world_specs
 from vlm3r_core.answer import turns_text
+from vlm3r_core.files import write_text
 
 __all__ = ["RouteItem", "RouteSet", "RouteSettings", "make_route_set", "make_routes"]
 

@@ -50,8 +50,12 @@ RULES = (
     Rule("vlm3r_core", never=NOT_CORE),
     Rule("vlm3r_core.types", only=PLAIN),
     Rule("vlm3r_core.config", only=PLAIN),
+    Rule("vlm3r_core.files", only=()),
     Rule("vlm3r_core.quantity", only=PLAIN),
-    Rule("vlm3r_core.scene", only=(*PLAIN, "vlm3r_core.quantity", "vlm3r_core.scene", "scipy", "shapely", "tqdm")),
+    Rule(
+        "vlm3r_core.scene",
+        only=(*PLAIN, "vlm3r_core.files", "vlm3r_core.quantity", "vlm3r_core.scene", "scipy", "shapely", "tqdm"),
+    ),
     Rule(
         "vlm3r_core.model",
         only=("torch", "transformers", "vlm3r_core.types", "vlm3r_core.config", "vlm3r_core.model"),

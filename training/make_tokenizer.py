@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from vlm3r_core.files import whole_file
 from vlm3r_core.prompt import MCA_POST_PROMPT, NA_POST_PROMPT, PRE_PROMPT, SYSTEM_TEXT, time_instruction
 from vlm3r_core.scene.questions import route_question
 
@@ -98,10 +98,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="tokenizer.json to write")
     output = parser.parse_args().output
-    partial = output.with_suffix(".partial")
     tokenizer = train()
-    tokenizer.save(str(partial))
-    os.replace(partial, output)
+    with whole_file(output) as partial:
+        tokenizer.save(str(partial))
     print(f"{output}: {tokenizer.get_vocab_size()} tokens")
 
 

@@ -11,6 +11,7 @@ import trimesh
 from PIL import Image
 
 from sim.world.mesh import R_Z_UP_FROM_Y_UP, Material, Mesh
+from vlm3r_core.files import write_bytes
 
 
 def write_glb(mesh: Mesh, path: Path) -> None:
@@ -34,7 +35,7 @@ def write_glb(mesh: Mesh, path: Path) -> None:
         visual = trimesh.visual.TextureVisuals(uv=mesh.uv[used], material=material)
         part = trimesh.Trimesh(corners[used], local.reshape(-1, 3), visual=visual, process=False)
         scene.add_geometry(part, node_name=name, geom_name=name)
-    _replace(path, scene.export(file_type="glb", include_normals=False))
+    write_bytes(path, scene.export(file_type="glb", include_normals=False))
 
 
 def write_annotations(
@@ -55,7 +56,7 @@ def write_annotations(
         entry = {"id": number + 1, "name": name, "category": category, "yaw": float(yaw)}
         entries.append(entry | {"aabb_min": low, "aabb_max": high})
     lines = ",\n".join(json.dumps(entry) for entry in entries)
-    _replace(path, f"[\n{lines}\n]\n".encode())
+    write_bytes(path, f"[\n{lines}\n]\n".encode())
 
 
 def _material(source: Material, images: dict[int, Image.Image]) -> trimesh.visual.material.PBRMaterial:
@@ -67,10 +68,3 @@ def _material(source: Material, images: dict[int, Image.Image]) -> trimesh.visua
     return trimesh.visual.material.PBRMaterial(
         baseColorFactor=factor, baseColorTexture=image, doubleSided=source.double_sided, metallicFactor=0.0
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a whole file or nothing."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from vlm3r_core.files import write_text
 
 
 def read_json(path: Path) -> dict:
@@ -25,6 +26,4 @@ def read_json(path: Path) -> dict:
 
 def write_json(path: Path, value: Mapping) -> None:
     """Writes a JSON file whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_text(path, json.dumps(value, allow_nan=False) + "\n")

@@ -7,7 +7,6 @@ the wall clock, is in timings.json alone.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sim.env import FloorMap
 from sim.loop.files import read_json, write_json
 from sim.loop.plan import EPISODES, Plan
 from sim.metrics import mean_with_interval, percentiles
+from vlm3r_core.files import whole_file
 
 RESULTS, TIMINGS, PICTURES, MAPS = "results.json", "timings.json", "pictures", "maps"
 _MEANS = "success_1m success_3m oracle_success spl ne_m ndtw path_m collisions steps sim_seconds".split()
@@ -85,10 +85,8 @@ class RunFolder:
         """Keeps a scene's floor map."""
         path = self.path / MAPS / f"{scene}.npz"
         if not path.is_file():
-            path.parent.mkdir(exist_ok=True)
-            partial = path.with_name(f"{scene}.partial.npz")  # savez would append its ending to another one
-            np.savez_compressed(partial, free=floor.free, origin_m=floor.origin_m, cell_m=floor.cell_m)
-            os.replace(partial, path)
+            with whole_file(path) as partial:
+                np.savez_compressed(partial, free=floor.free, origin_m=floor.origin_m, cell_m=floor.cell_m)
 
     def _check_same(self, found: dict, plan: Plan) -> None:
         here = {key: found.get(key) for key in self._head}

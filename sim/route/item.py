@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from vlm3r_core.answer import turns_text
 from vlm3r_core.config import check_choice, check_range
+from vlm3r_core.files import write_text
 from vlm3r_core.scene.box import frozen_array
 from vlm3r_core.types import RouteStepKind
 
@@ -143,20 +142,6 @@ def read_routes(path: Path | str) -> list[RouteItem]:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: line {number}: {error}") from None
     return items
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Writes a text file whole or not at all, with its folder."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
 
 
 def _plain(value: object) -> object:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from vlm3r_core.files import write_text
 from vlm3r_core.scene.box import OrientedBox, frozen_array
 from vlm3r_core.scene.graph import CameraFrame, PinholeCamera, SceneGraph, SceneObject, VisibleObject
 
@@ -68,9 +67,11 @@ def write_metadata(
     if boxes_key not in BOXES_KEYS:
         raise ValueError(f"boxes_key must be one of {', '.join(BOXES_KEYS)}, got {boxes_key!r}")
     graphs = list(graphs)
-    _write_dict(scene_path, {graph.scene_id: scene_to_json(graph, boxes_key) for graph in graphs})
+    scenes = {graph.scene_id: scene_to_json(graph, boxes_key) for graph in graphs}
+    write_text(scene_path, json.dumps(scenes, indent=1))
     if frame_path:
-        _write_dict(frame_path, {g.scene_id: frames_to_json(g) for g in graphs if g.camera is not None})
+        frames = {g.scene_id: frames_to_json(g) for g in graphs if g.camera is not None}
+        write_text(frame_path, json.dumps(frames, indent=1))
 
 
 def scene_from_json(scene_id: str, entry: Mapping, frame_entry: Mapping | None = None) -> SceneGraph:
@@ -240,16 +241,3 @@ def _read_dict(path: Path | str) -> dict:
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold an object by scene id, got {type(value).__name__}")
     return value
-
-
-def _write_dict(path: Path | str, value: dict) -> None:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise

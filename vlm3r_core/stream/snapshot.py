@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from vlm3r_core.files import whole_file
 
 _FORMAT = "vlm3r-stream-1"
 
@@ -29,14 +30,9 @@ def save_snapshot(path: str | os.PathLike, tensors: dict[str, Tensor], facts: di
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot save to {path}: the folder {path.parent} does not exist; create it first")
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
+    with whole_file(path) as partial:
         contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
         save_file(contiguous, partial, metadata={"format": _FORMAT, "facts": json.dumps(facts)})
-        os.replace(partial, path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def load_snapshot(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:

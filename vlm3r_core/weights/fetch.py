@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vlm3r_core.checkpoint.saved import to_json
 from vlm3r_core.checkpoint.tensor_files import sha256
+from vlm3r_core.files import write_text
 from vlm3r_core.weights.inventory import CUT3R_LICENCE
 
 MANIFEST = "manifest.json"
@@ -108,7 +109,7 @@ def fetch(model: str, folder: Path) -> FetchReport:
         files += listed
     licences["cut3r"] = CUT3R_LICENCE
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / LICENCES, _licence_text(known, licences))
+    write_text(folder / LICENCES, _licence_text(known, licences))
     tqdm.write(_licence_text(known, licences), file=sys.stderr)
     manifest = _read_manifest(folder)
     wanted = [file for file in files if not _is_there(file, folder, manifest)]
@@ -116,9 +117,9 @@ def fetch(model: str, folder: Path) -> FetchReport:
     for file in wanted:
         _download(file, folder)
         manifest[f"{file.part}/{file.name}"] = _entry(file, folder)
-        _write(folder / MANIFEST, to_json({"model": model, "licences": licences, "files": manifest}))
+        write_text(folder / MANIFEST, to_json({"model": model, "licences": licences, "files": manifest}))
     complete = _record_cut3r(folder / known.cut3r, manifest)
-    _write(folder / MANIFEST, to_json({"model": model, "licences": licences, "files": manifest}))
+    write_text(folder / MANIFEST, to_json({"model": model, "licences": licences, "files": manifest}))
     return FetchReport(_next_steps(known, folder, complete), complete)
 
 
@@ -246,9 +247,3 @@ def _licence_text(known: HubModel, licences: dict[str, str]) -> str:
     return "# Licences of these files\n\nAs their pages state them; the strictest holds for the whole.\n\n" + "\n".join(
         [*lines, ""]
     )
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
