@@ -102,6 +102,7 @@ class Priors:
         self._offered: Counter[tuple] = Counter()
         self._right: Counter[tuple] = Counter()
         self._numbers: dict[tuple, list[float]] = defaultdict(list)
+        self._constants: dict[tuple, str] = {}
         for question in questions:
             self._learn(question)
 
@@ -110,8 +111,12 @@ class Priors:
         if question.options:
             scores = [sum(self._log_odds(key) for key in keys) for keys in _option_keys(question)]
             return LETTERS[int(np.argmax(scores))]
-        known = [self._numbers[key] for key in _number_keys(question) if self._numbers.get(key)]
-        return repr(_best_constant(known[0])) if known else ""
+        known = next((key for key in _number_keys(question) if self._numbers.get(key)), None)
+        if known is None:
+            return ""
+        if known not in self._constants:
+            self._constants[known] = repr(_best_constant(self._numbers[known]))
+        return self._constants[known]
 
     def _learn(self, question: TextQuestion) -> None:
         if question.options:
