@@ -174,6 +174,18 @@ def test_frames_of_another_scene_and_none(vsi, tmp_path):
         run(questions[:3], tmp_path / "one", settings=settings(questions[:3], view="other"))
 
 
+def test_another_scene_is_not_another_video_of_the_same(vsi, tmp_path):
+    """The video half the benchmark away is of the same flat here."""
+    questions = read_questions("vsi", vsi)
+    names = dict(zip(dict.fromkeys(question.scene for question in questions), "abab", strict=True))
+    paired = [replace(question, scene=names[question.scene]) for question in questions]
+    own, other = Parrot(), Parrot()
+    run(paired, tmp_path / "own", own)
+    run(paired, tmp_path / "other", other, settings=settings(paired, view="other"))
+    scene_of = dict(zip(own.views, "abab", strict=True))
+    assert [scene_of[view] for view in other.views] == list("baba")
+
+
 # ---- shards
 
 
