@@ -93,12 +93,19 @@ class Cut3rConfig:
     rope_half_rounding: bool = True
     # "none": the state is replaced each frame; "ttt3r": gated per state token
     state_gate: str = "none"
+    # Two aids for small models; published CUT3R has neither.
+    # columns of a small picture whose likeness to those of the frame before is told to the pose token; 0: none
+    motion_columns: int = 0
+    # width of the SigLIP tokens that are added to the embedded patches; 0: none are
+    siglip_width: int = 0
 
     def __post_init__(self):
         check_choice("Cut3rConfig.state_gate", self.state_gate, STATE_GATES)
         check_choice("Cut3rConfig.state_pe", self.state_pe, ("2d", "1d"))
         # the heads read levels half way and three quarters up
         check_range("Cut3rConfig.dec_depth", self.dec_depth, 2)
+        check_range("Cut3rConfig.motion_columns", self.motion_columns, 0, self.image_size)
+        check_range("Cut3rConfig.siglip_width", self.siglip_width, 0)
         if self.image_size % self.patch_size:
             raise ValueError(
                 f"Cut3rConfig.image_size must be a multiple of patch_size {self.patch_size}, got {self.image_size}"
@@ -211,6 +218,11 @@ class ModelConfig:
         if self.siglip.hidden_size % self.fusion_heads:
             raise ValueError(
                 f"ModelConfig: {self.fusion_heads} fusion heads must divide the SigLIP width {self.siglip.hidden_size}"
+            )
+        if self.cut3r.siglip_width not in (0, self.siglip.hidden_size):
+            raise ValueError(
+                f"ModelConfig: cut3r.siglip_width must be 0 or the SigLIP width {self.siglip.hidden_size}, "
+                f"got {self.cut3r.siglip_width}"
             )
         cut3r_grid = self.cut3r.image_size // self.cut3r.patch_size
         if cut3r_grid != self.siglip.grid:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from vlm3r_core.model.cut3r_state import View
 from vlm3r_core.model.vlm3r import VLM3R
 
 # How clip.sample_uniform and preprocess.to_pixels work; to be raised when they change, so that no old cache is read.
@@ -63,10 +62,9 @@ def encode_video(model: VLM3R, pixels: Tensor, batch: int = 16) -> Features:
         nothing = siglip.new_zeros(len(siglip), 0, 0)
         return Features(siglip, nothing, nothing)
     state, camera, patch, kind = model.init_state(), [], [], encoder_dtype(model)
-    for part in pixels.split(batch):
-        view = model.cut3r.encode(model.cut3r_pixels(part.to(model.device, kind)))
-        for frame in view.feature:
-            state, tokens = model.cut3r.advance(state, View(frame[None], view.grid))
+    for part, seen in zip(pixels.split(batch), siglip.split(batch), strict=True):
+        for view in model.encode_view(part.to(model.device, kind), seen).each():
+            state, tokens = model.cut3r.advance(state, view)
             camera.append(tokens.camera)
             patch.append(tokens.patch)
     return Features(siglip, torch.cat(camera), torch.cat(patch))

@@ -10,6 +10,7 @@ from vlm3r_core.model.cut3r_blocks import DecoderBlock, EncoderBlock, LayerNorm,
 from vlm3r_core.model.cut3r_state import Cut3rState, Cut3rTokens, View
 from vlm3r_core.model.dpt import Heads
 from vlm3r_core.model.geometry import Geometry
+from vlm3r_core.model.motion import ColumnMotion
 from vlm3r_core.model.pose_memory import PoseMemory
 from vlm3r_core.model.rope import Rotary, rotary_tables
 
@@ -49,6 +50,8 @@ class Cut3r(nn.Module):
         self.dec_norm_state = LayerNorm(dec)
         self.pose_retriever = PoseMemory(config)
         self.downstream_head = Heads(config)
+        self.siglip_embed = nn.Linear(config.siglip_width, enc) if config.siglip_width else None
+        self.motion = ColumnMotion(config.motion_columns, dec) if config.motion_columns else None
 
     def init_state(self, batch: int) -> Cut3rState:
         """The state before the first view of `batch` independent streams.
@@ -62,6 +65,7 @@ class Cut3r(nn.Module):
             tokens=self.decoder_embed_state(self.register_tokens.weight).expand(batch, -1, -1),
             memory=self.pose_retriever.initial(batch),
             fresh=torch.ones(batch, dtype=torch.bool, device=self.pose_token.device),
+            columns=None if self.motion is None else self.motion.nothing(batch),
         )
 
     def step(
@@ -73,6 +77,7 @@ class Cut3r(nn.Module):
         ray_mask: Tensor | None = None,
         update: Tensor | None = None,
         reset: Tensor | None = None,
+        siglip: Tensor | None = None,
     ) -> tuple[Cut3rState, Cut3rTokens]:
         """Takes one view of every stream into the state: `encode`, then `advance`, where the arguments are explained.
 
@@ -82,7 +87,7 @@ class Cut3r(nn.Module):
         Raises:
             ValueError: a shape or a flag does not fit, or there is neither image nor ray map.
         """
-        return self.advance(state, self.encode(image, ray_map, img_mask, ray_mask), update, reset)
+        return self.advance(state, self.encode(image, ray_map, img_mask, ray_mask, siglip), update, reset)
 
     def encode(
         self,
@@ -90,6 +95,7 @@ class Cut3r(nn.Module):
         ray_map: Tensor | None = None,
         img_mask: Tensor | None = None,
         ray_mask: Tensor | None = None,
+        siglip: Tensor | None = None,
     ) -> View:
         """Encodes one view of every stream, or several views at once as a batch: no state is involved.
 
@@ -102,11 +108,13 @@ class Cut3r(nn.Module):
             ray_map: [B, H, W, 6], camera centre and direction in the first view's camera (geometry.ray_map).
             img_mask: bool [B], False where the image is to be ignored; all True when absent.
             ray_mask: bool [B], False where the ray map is to be ignored.
+            siglip: [B, P, siglip_width], SigLIP's tokens of the image, for a network that takes them.
 
         Raises:
             ValueError: a shape or a flag does not fit, or there is neither image nor ray map.
         """
         batch, grid = self._batch_and_grid(image, ray_map)
+        self._check_siglip(siglip, image is not None, (batch, grid[0] * grid[1]))
         img_mask, ray_mask = self._flag("img_mask", img_mask, batch), self._flag("ray_mask", ray_mask, batch)
         if ray_map is None and ray_mask is not None and ray_mask.any():
             raise ValueError("Cut3r: ray_mask is True for a view without ray_map; pass the ray map, or False there")
@@ -116,12 +124,13 @@ class Cut3r(nn.Module):
         if image is None:
             feature, img_mask = missing, torch.zeros(batch, dtype=torch.bool, device=self.pose_token.device)
         else:
-            feature = self._encode_image(image, tables.encoder)
+            feature = self._encode_image(image, siglip, tables.encoder)
             if img_mask is not None:
                 feature = torch.where(img_mask[:, None, None], feature, missing)
         if ray_map is not None or ray_mask is not None:
             feature = feature + self._encode_rays(ray_map, ray_mask, tables.ray_encoder)
-        return View(feature, grid, img_mask)
+        columns = None if self.motion is None or image is None else self.motion.describe(image)
+        return View(feature, grid, img_mask, columns)
 
     def advance(
         self, state: Cut3rState, view: View, update: Tensor | None = None, reset: Tensor | None = None
@@ -149,12 +158,15 @@ class Cut3r(nn.Module):
         key = self.pose_retriever.key(view.feature)
         remembered = self.pose_retriever.read(key, state.memory)
         pose = torch.where(state.fresh[:, None, None], self.pose_token, remembered)
+        if view.columns is not None:
+            pose = pose + self.motion(state.columns, view.columns)
         tokens, candidate, score = self._decode(state.tokens, pose, view)
         if score is not None:
             gate = torch.where(state.fresh[:, None], 1, score.sigmoid()).to(candidate.dtype)
             candidate = torch.lerp(state.tokens, candidate, gate.unsqueeze(-1))
         memory = self.pose_retriever.write(key, tokens.camera, state.memory)
-        new = Cut3rState(candidate, memory, torch.zeros_like(state.fresh))
+        columns = state.columns if view.columns is None else view.columns
+        new = Cut3rState(candidate, memory, torch.zeros_like(state.fresh), columns)
         return self._settle(state, new, _both(view.img_mask, update), reset), tokens
 
     def geometry(self, tokens: Cut3rTokens) -> Geometry:
@@ -170,8 +182,10 @@ class Cut3r(nn.Module):
         levels = (tokens.feature, tokens.hook_half, tokens.hook_three_quarters, tokens.patch)
         return self.downstream_head(levels, tokens.camera, tokens.grid, tables.image_heads[0][1:])
 
-    def _encode_image(self, image: Tensor, rotary: Rotary) -> Tensor:
+    def _encode_image(self, image: Tensor, siglip: Tensor | None, rotary: Rotary) -> Tensor:
         feature = self.patch_embed(image.to(self.pose_token.dtype))
+        if siglip is not None:
+            feature = feature + self.siglip_embed(siglip)
         for block in self.enc_blocks:
             feature = block(feature, rotary)
         return self.enc_norm(feature)
@@ -215,15 +229,24 @@ class Cut3r(nn.Module):
 
     def _settle(self, old: Cut3rState, new: Cut3rState, writes: Tensor | None, reset: Tensor | None) -> Cut3rState:
         """The state after a view: new where it writes, old elsewhere, initial where it resets."""
-        tokens, memory, fresh = new.tokens, new.memory, new.fresh
+        tokens, memory, fresh, columns = new.tokens, new.memory, new.fresh, new.columns
         if writes is not None:
             tokens, memory = _blend(writes, tokens, old.tokens), _blend(writes, memory, old.memory)
+            columns = None if columns is None else _blend(writes, columns, old.columns)
         if reset is not None:
             initial = self.init_state(len(reset))
             tokens, memory = _blend(reset, initial.tokens, tokens), _blend(reset, initial.memory, memory)
+            columns = None if columns is None else _blend(reset, initial.columns, columns)
             # published CUT3R reads the pose token of the view after a reset from the initial memory
             fresh = reset if self.config.state_gate == "ttt3r" else fresh
-        return Cut3rState(tokens, memory, fresh)
+        return Cut3rState(tokens, memory, fresh, columns)
+
+    def _check_siglip(self, siglip: Tensor | None, has_image: bool, batch_and_patches: tuple[int, int]) -> None:
+        width = self.config.siglip_width
+        wanted = (*batch_and_patches, width) if width and has_image else None
+        got = None if siglip is None else tuple(siglip.shape)
+        if got != wanted:
+            raise ValueError(f"Cut3r: SigLIP tokens must be {wanted} with siglip_width {width}, got {got}")
 
     def _batch_and_grid(self, image: Tensor | None, ray_map: Tensor | None) -> tuple[int, tuple[int, int]]:
         """Checks shapes: the batch, and rows and columns of patches."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +18,20 @@ class Cut3rState:
         memory: [B, M, 2D], from what a view looks like to its pose token.
         fresh: bool [B], True where the next view is a first one: it starts from the learned pose token, and the
             ttt3r gate is open.
+        columns: [B, V, C], what the columns of the newest remembered image look like, zero before the first; None for
+            a network that does not compare them.
     """
 
     tokens: Tensor
     memory: Tensor
     fresh: Tensor
+    columns: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the state, as if no memory were shared between streams."""
-        return self.tokens.nbytes + self.memory.nbytes + self.fresh.nbytes
+        columns = 0 if self.columns is None else self.columns.nbytes
+        return self.tokens.nbytes + self.memory.nbytes + self.fresh.nbytes + columns
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cut3rState:
         """The state on another device or in another floating point type."""
@@ -34,11 +39,14 @@ class Cut3rState:
             tokens=self.tokens.to(device=device, dtype=dtype),
             memory=self.memory.to(device=device, dtype=dtype),
             fresh=self.fresh.to(device=device),
+            columns=None if self.columns is None else self.columns.to(device=device, dtype=dtype),
         )
 
     def as_tensors(self) -> dict[str, Tensor]:
         """Contiguous tensors by name, detached and ready to be written to a file."""
         tensors = {"tokens": self.tokens, "memory": self.memory, "fresh": self.fresh}
+        if self.columns is not None:
+            tensors["columns"] = self.columns
         return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
     @classmethod
@@ -56,7 +64,10 @@ class Cut3rState:
         shapes = [tuple(tensor.shape) for tensor in (tokens, memory, fresh)]
         if [len(shape) for shape in shapes] != [3, 3, 1] or len({shape[0] for shape in shapes}) != 1:
             raise ValueError(f"Cut3rState: expected tokens [B, S, D], memory [B, M, 2D] and fresh [B], got {shapes}")
-        return cls(tokens, memory, fresh.bool())
+        columns = tensors.get("columns")
+        if columns is not None and (columns.ndim != 3 or len(columns) != len(tokens)):
+            raise ValueError(f"Cut3rState: columns must be [{len(tokens)}, V, C], got {list(columns.shape)}")
+        return cls(tokens, memory, fresh.bool(), columns)
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,25 @@ class View:
         feature: [B, P, E], encoder tokens, row-major.
         grid: rows and columns of patches.
         img_mask: bool [B], False where the view has no image and so must not be remembered; None: all have one.
+        columns: [B, V, C], what the image's columns look like; None without an image, and for a network that does not
+            compare them.
     """
 
     feature: Tensor
     grid: tuple[int, int]
     img_mask: Tensor | None = None
+    columns: Tensor | None = None
+
+    def each(self, streams: int = 1) -> Iterator[View]:
+        """The views of a batch one after the other, where encode took those of several moments at once.
+
+        Args:
+            streams: B of each; the batch holds them moment by moment.
+        """
+        flags = (None if t is None else t.split(streams) for t in (self.img_mask, self.columns))
+        masks, columns = (parts or (None,) * (len(self.feature) // streams) for parts in flags)
+        for feature, mask, column in zip(self.feature.split(streams), masks, columns, strict=True):
+            yield View(feature, self.grid, mask, column)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlm3r_core.config import ModelConfig
-from vlm3r_core.model.cut3r import Cut3r, Cut3rState, Cut3rTokens
+from vlm3r_core.model.cut3r import Cut3r
+from vlm3r_core.model.cut3r_state import Cut3rState, Cut3rTokens, View
 from vlm3r_core.model.fusion import CrossAttentionFusion, select_tokens
 from vlm3r_core.model.language import LanguageModel
 from vlm3r_core.model.projector import Projector, add_newlines, pool_grid
@@ -90,11 +91,21 @@ class VLM3R(nn.Module):
         siglip, tokens = self.siglip(pixel_values), None
         camera = patch = siglip.new_zeros(len(siglip), 0, 0)
         if self.cut3r is not None:
-            state, tokens = self.cut3r.step(state, self.cut3r_pixels(pixel_values))
+            state, tokens = self.cut3r.advance(state, self.encode_view(pixel_values, siglip))
             camera, patch = tokens.camera, tokens.patch
         fused = self.fuse(siglip, camera, patch)
         projected, pooled, visual = self.project(fused)
         return state, Encoded(pixel_values, siglip, camera, patch, fused, projected, pooled, visual, cut3r=tokens)
+
+    def encode_view(self, pixel_values: Tensor, siglip: Tensor) -> View:
+        """What CUT3R sees of frames, before it remembers anything.
+
+        Args:
+            pixel_values: [B, 3, H, W] in [-1, 1], at SigLIP's size.
+            siglip: [B, P, C], SigLIP's features of them.
+        """
+        given = siglip if self.config.cut3r.siglip_width else None
+        return self.cut3r.encode(self.cut3r_pixels(pixel_values), siglip=given)
 
     def cut3r_pixels(self, pixel_values: Tensor) -> Tensor:
         """SigLIP's input [B, 3, H, W] resized to CUT3R's; both want [-1, 1], so no value changes."""
