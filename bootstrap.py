@@ -200,13 +200,13 @@ def install_packages(plan: Plan, key: str) -> None:
     pip = [PYTHON, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints_for(plan)]
     run([*pip, "--quiet", "setuptools", "wheel"], env=env, what="installing setuptools")
     if read_stamps().get("core") != key:
-        say("installing the core, the simulator and the tools (torch is large; the first time takes minutes)")
-        run([*pip, "--no-build-isolation", "-e", ".[dev,sim]"], env=env, what="installing the core")
+        say("installing the core, the simulator, the trainer and the tools (torch is large; the first time takes minutes)")
+        run([*pip, "--no-build-isolation", "-e", ".[dev,sim,train]"], env=env, what="installing the core")
         write_stamp(core=key)
     if plan.ros == "wheels":
         say("installing rclpy and the message generators from PyPI's ROS wheels")
         try:
-            run([*pip, "--no-build-isolation", "-e", ".[dev,sim,ros]"], env=env, what="installing the ROS wheels")
+            run([*pip, "--no-build-isolation", "-e", ".[dev,sim,train,ros]"], env=env, what="installing the ROS wheels")
         except SetupError as error:
             raise SetupError(
                 f"{error}\nThe ROS wheels exist for Linux x86_64 with Python 3.11 and 3.12; if pip found none, source "
