@@ -200,7 +200,7 @@ def install_packages(plan: Plan, key: str) -> None:
     pip = [PYTHON, "-m", "pip", "install", "--no-input", "--disable-pip-version-check", "-c", constraints_for(plan)]
     run([*pip, "--quiet", "setuptools", "wheel"], env=env, what="installing setuptools")
     if read_stamps().get("core") != key:
-        say("installing the core, the simulator, the trainer and the tools (torch is large; the first time takes minutes)")
+        say("installing core, simulator, trainer and tools (torch is large; the first time takes minutes)")
         run([*pip, "--no-build-isolation", "-e", ".[dev,sim,train]"], env=env, what="installing the core")
         write_stamp(core=key)
     if plan.ros == "wheels":
