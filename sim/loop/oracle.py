@@ -44,16 +44,10 @@ class Oracle:
 
     def answer(self, query: Query) -> Reply:
         """The true direction or distance, with the way there."""
-        trial, target = self._trial, self._trial.the(query.things[0])
-        ahead = self._waypoint()
+        said, now, ahead = true_answer(self._trial, query), self._trial.now, self._waypoint()
         if query.kind == "direction":
-            text = direction_of(trial.now, target.box)
-            said = Answer(text, "choice", query.options.index(text), **_sure(CHOICE_CONFIDENCE))
-            return Reply(said, bearing_rad=0.0 if ahead is None else bearing_to(trial.now, ahead))
-        value = trial.distance_to(target)
-        said = Answer(f"{value:.1f}", "number", value=value, unit="m", **_sure(DECODED_CONFIDENCE))
-        walk_m = 0.0 if ahead is None else float(np.linalg.norm(ahead - trial.now.position_m))
-        return Reply(said, walk_m=walk_m)
+            return Reply(said, bearing_rad=0.0 if ahead is None else bearing_to(now, ahead))
+        return Reply(said, walk_m=0.0 if ahead is None else float(np.hypot(*(ahead - now.position_m)[:2])))
 
     def route(self, query: Query) -> Route:
         """The way of the episode's route, as steps from where the robot stands."""
@@ -83,14 +77,14 @@ class TruthInWords:
     sees = False
 
     def __init__(self, trial: Trial):
-        self._trial, self._oracle = trial, Oracle(trial)
+        self._trial = trial
 
     def push(self, frame: Frame) -> None:
         """Takes no frame: it knows."""
 
     def answer(self, query: Query) -> Reply:
         """The true direction or distance."""
-        return Reply(self._oracle.answer(query).answer)
+        return Reply(true_answer(self._trial, query))
 
     def route(self, query: Query) -> Route:
         """The true turns at their nominal angles, distances unknown."""
@@ -99,7 +93,17 @@ class TruthInWords:
         combinations = turn_combinations(question)
         told = [float(turns_text(turns) == self._trial.episode.turns) for turns in combinations]
         steps = route_steps(question, combinations, told)
-        return replace(self._oracle.route(query), steps=steps)
+        return replace(Oracle(self._trial).route(query), steps=steps)
+
+
+def true_answer(trial: Trial, query: Query) -> Answer:
+    """The true words about a direction or distance."""
+    target = trial.the(query.things[0])
+    if query.kind == "direction":
+        text = direction_of(trial.now, target.box)
+        return Answer(text, "choice", query.options.index(text), **_sure(CHOICE_CONFIDENCE))
+    value = trial.distance_to(target)
+    return Answer(f"{value:.1f}", "number", value=value, unit="m", **_sure(DECODED_CONFIDENCE))
 
 
 def _turn_kind(angle_rad: float) -> RouteStepKind:
