@@ -1,0 +1,1 @@
+"""What readers of real scans share: streams, meshes, segment groups, masks, labels, cameras and videos."""
