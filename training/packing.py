@@ -7,7 +7,8 @@ of the conversations one by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,6 +177,22 @@ def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, atten
     finally:
         decoder.config._attn_implementation = before
     return output.last_hidden_state[0]
+
+
+@contextmanager
+def held_attention(language: LanguageModel, attention: str) -> Iterator[None]:
+    """Holds packed_loss's way to attend until its backward pass is through.
+
+    Layers that are computed again in the backward pass (gradient checkpointing) ask then how to attend.
+    """
+    check_choice("attention", attention, ATTENTIONS)
+    config = language.qwen.model.config
+    before = config._attn_implementation
+    config._attn_implementation = _SPLIT_NAME if attention == "split" else before
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 def _split_attention(

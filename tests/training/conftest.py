@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 from training.config import RunConfig
 from vlm3r_core.config import MODEL_PRESETS, Cut3rConfig, DptConfig, LanguageConfig, ModelConfig, SiglipConfig
+from vlm3r_core.loading import build, randomize
+from vlm3r_core.weights.convert import save_model
 
 NANO = ModelConfig(
     name="nano",
@@ -64,6 +67,17 @@ def nano_spec(monkeypatch) -> str:
     """The spec of a model preset that exists for a test."""
     monkeypatch.setitem(MODEL_PRESETS, "nano-random", NANO)
     return "nano-random"
+
+
+@pytest.fixture(scope="session")
+def nano_folder(tmp_path_factory) -> Path:
+    """The model as a folder, which other processes find too."""
+    model = build(NANO, torch.device("cpu"), torch.float32)
+    randomize(model, 0)
+    folder = tmp_path_factory.mktemp("model") / "nano"
+    config = replace(NANO, random_seed=None)
+    save_model(model.named_parameters(), config, "tiny-random", folder, dtype="float32")
+    return folder
 
 
 def write_images(folder: Path, count: int, seed: int) -> None:

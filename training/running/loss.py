@@ -1,0 +1,50 @@
+"""The loss of a pack, from its video on. Updates nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import RunConfig
+from training.data import LoadedPack
+from training.features import FeatureCache
+from training.packing import packed_loss
+from training.samples.encoding import Features, encode_siglip, encode_video, encoder_dtype, visual_sequence
+from training.samples.sample import Sample
+from vlm3r_core.model.vlm3r import VLM3R
+
+
+def pack_loss(model: VLM3R, loaded: LoadedPack, features: Features, config: RunConfig, dtype: torch.dtype) -> Tensor:
+    """Mean loss of a pack's questions.
+
+    Dropout is drawn from a generator of the pack's own, so that it is the same whichever process takes the pack and
+    however often the run was interrupted.
+
+    Args:
+        model: what learns is in training mode.
+        loaded: with a pack.
+        features: of its video, on the model's device.
+        config: seed and way to attend.
+        dtype: of activations.
+    """
+    place = np.random.SeedSequence((config.seed, loaded.spec.step, loaded.spec.place))
+    torch.manual_seed(int(place.generate_state(1, np.uint64)[0] >> 1))
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        visual = visual_sequence(model, features)
+        return packed_loss(model, loaded.pack, visual, attention=config.attention)
+
+
+def pack_features(model: VLM3R, loaded: LoadedPack, samples: Sequence[Sample], cache: FeatureCache | None) -> Features:
+    """What the frozen encoders say of a pack's video: read, or computed now and kept where there is a cache."""
+    if loaded.features:
+        return loaded.features.to(model.device)
+    if loaded.tokens:
+        camera, patch = (tokens.to(model.device, encoder_dtype(model)) for tokens in loaded.tokens)
+        return Features(encode_siglip(model, loaded.pixels), camera, patch)
+    features = encode_video(model, loaded.pixels)
+    if cache:
+        cache.write(samples[loaded.spec.samples[0]], features, loaded.times)
+    return features
