@@ -82,6 +82,7 @@ class Controller:
     # ---- a route
 
     def _route(self) -> Motion:
+        self._look()
         for step in self._trial.ask_route(self._asker).steps:
             if step.kind is RouteStepKind.STOP:
                 return

@@ -113,7 +113,7 @@ def summary(results: Sequence[Mapping]) -> dict:
         **{name: mean_with_interval([entry[name] for entry in results]) for name in _MEANS},
         "answer_accuracy": mean_with_interval([item["score"] for item in asked]),
         "answers": {kind: mean_with_interval([q["score"] for q in asked if q["kind"] == kind]) for kind in kinds},
-        "answers_before_seen": sum(not item["seen_before_answer"] for item in asked),
+        "answers_before_seen": sum(not item["seen_before_answer"] and not item["said_unseen"] for item in asked),
     }
 
 

@@ -109,7 +109,7 @@ class Trial:
         query = route_query(start, facing, self.episode.goal_category, via)
         before, route = self._seen_all(query.things), self._timed(lambda: asker.route(query))
         said = route.alternatives[0].text
-        self._note(query, (), said, self.episode.turns, float(said == self.episode.turns), before)
+        self._note(query, said, self.episode.turns, float(said == self.episode.turns), before)
         return route
 
     def ask_direction(self, asker: Asker, thing: str) -> Reply:
@@ -117,7 +117,8 @@ class Trial:
         query = direction_query(thing, self._rng)
         truth, before = direction_of(self.now, self.the(thing).box), self._seen_all((thing,))
         reply = self._timed(lambda: asker.answer(query))
-        self._note(query, query.options, reply.answer.text, truth, float(reply.answer.text == truth), before)
+        score = float(reply.answer.text == truth)
+        self._note(query, reply.answer.text, truth, score, before, said_unseen=not reply.answer.seen)
         return reply
 
     def ask_distance(self, asker: Asker, thing: str) -> Reply:
@@ -126,7 +127,7 @@ class Trial:
         truth, before = self.distance_to(self.the(thing)), self._seen_all((thing,))
         reply = self._timed(lambda: asker.answer(query))
         score = mean_relative_accuracy(reply.metres, truth)
-        self._note(query, (), reply.answer.text, f"{truth:.1f}", score, before)
+        self._note(query, reply.answer.text, f"{truth:.1f}", score, before, said_unseen=not reply.answer.seen)
         return reply
 
     def distance_to(self, target: SceneObject) -> float:
@@ -164,16 +165,19 @@ class Trial:
         self.latencies_ms.append((time.perf_counter() - started) * 1e3)
         return reply
 
-    def _note(self, query: Query, options, answer: str, truth: str, score: float, before: bool) -> None:
+    def _note(
+        self, query: Query, answer: str, truth: str, score: float, before: bool, *, said_unseen: bool = False
+    ) -> None:
         self.asked.append(
             {
                 "asked": query.text,
                 "kind": query.kind,
-                "options": list(options),
+                "options": list(query.options),
                 "answer": answer,
                 "truth": truth,
                 "score": score,
                 "seen_before_answer": before,
+                "said_unseen": said_unseen,
             }
         )
 

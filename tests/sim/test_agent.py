@@ -92,7 +92,7 @@ def test_questions_are_scored_by_the_truth(env):
 
         def answer(self, query: Query) -> Reply:
             if query.kind == "direction":
-                return Reply(Answer("back-left", "choice"))
+                return Reply(Answer("back-left", "choice", seen=False))
             return Reply(Answer("380 cm", "number", value=380.0, unit="cm"))
 
     trial.ask_direction(Claims(), "table")
@@ -103,7 +103,8 @@ def test_questions_are_scored_by_the_truth(env):
     # eye (1.5, 3, 1.5), nearest point of the table (4.8, 3, 0.7): 3.396 m, told as 3.4; 3.8 is off by 0.118
     assert distance["truth"] == "3.4"
     assert distance["score"] == pytest.approx(0.8)  # levels 0.50 .. 0.85 of ten
-    assert not direction["seen_before_answer"]
+    assert (direction["seen_before_answer"], direction["said_unseen"]) == (False, True)
+    assert (distance["seen_before_answer"], distance["said_unseen"]) == (False, False)
     list(trial.watch())
     trial.ask_distance(Claims(), "table")
     assert trial.asked[-1]["seen_before_answer"]

@@ -180,9 +180,9 @@ MEANS = "success_1m success_3m oracle_success spl ne_m ndtw path_m collisions st
 
 def test_summary_counts_what_was_said_too_early():
     questions = [
-        {"kind": "direction", "score": 1.0, "seen_before_answer": False},
-        {"kind": "distance", "score": 0.5, "seen_before_answer": True},
-        {"kind": "distance", "score": None, "seen_before_answer": True},
+        {"kind": "direction", "score": 1.0, "seen_before_answer": False, "said_unseen": False},
+        {"kind": "distance", "score": 0.5, "seen_before_answer": True, "said_unseen": False},
+        {"kind": "distance", "score": 0.0, "seen_before_answer": False, "said_unseen": True},
     ]
     entries = [
         {"error": "", "questions": questions, **dict.fromkeys(MEANS, 1.0)},
@@ -192,8 +192,8 @@ def test_summary_counts_what_was_said_too_early():
     assert (found["episodes"], found["errors"], found["answers_before_seen"]) == (2, 1, 1)
     assert found["success_1m"]["mean"] == 0.5
     assert (found["ne_m"]["mean"], found["ne_m"]["count"]) == (1.0, 1)
-    assert (found["answer_accuracy"]["mean"], found["answer_accuracy"]["count"]) == (0.75, 2)
-    assert found["answers"]["distance"]["mean"] == 0.5
+    assert (found["answer_accuracy"]["mean"], found["answer_accuracy"]["count"]) == (0.5, 3)
+    assert found["answers"]["distance"]["mean"] == 0.25
 
 
 class Dying(MeshEnv):
