@@ -9,7 +9,8 @@ from pathlib import Path
 from training.evaluation.files import write_json
 from training.evaluation.summary import BASELINES
 
-_MAKER = "training.scans.simulated"
+_TASK_KEYS = ("score", "n", "low", "high", "balanced")
+_MAKER = "training.qa.rooms"
 
 
 def make_rooms(folder: Path, *, seed: int, rooms: int) -> Path:
@@ -24,7 +25,7 @@ def make_rooms(folder: Path, *, seed: int, rooms: int) -> Path:
         ValueError: this checkout has no maker of simulated question sets.
     """
     try:
-        maker = importlib.import_module("training.scans.simulated")
+        maker = importlib.import_module("training.qa.rooms")
     except ModuleNotFoundError as error:
         if not _MAKER.startswith(error.name or ""):
             raise
@@ -42,7 +43,7 @@ def write_summary(
 
     Keys: tasks.{name}.{score,n,low,high}, baselines.{random,frequent,blind}.{name}, average.{model,random,frequent,
     blind}, all over the VSI tasks with the directions merged; the same for the VSTI tasks under vsti_tasks; ablations,
-    by variant. Scores are in 0..100.
+    by variant. Scores are in 0..100. A task that is a choice also has `balanced`, see summary.summarize.
 
     Args:
         path: of the JSON file.
@@ -76,7 +77,7 @@ def _tables(results: Mapping, benchmark: str, blind: Mapping | None) -> dict:
     tasks = [name for name, entry in columns.items() if entry["main"] and not entry["average"]]
     overall = columns["overall"]
     return {
-        "tasks": {name: {key: columns[name][key] for key in ("score", "n", "low", "high")} for name in tasks},
+        "tasks": {name: {key: columns[name][key] for key in _TASK_KEYS if key in columns[name]} for name in tasks},
         "baselines": {name: {task: scores[task] for task in tasks} for name, scores in baselines.items()},
         "average": {"model": overall["score"], "low": overall["low"], "high": overall["high"]}
         | {name: scores["overall"] for name, scores in baselines.items()},

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from training.qa.settings import ROUTE_TASK
+from training.scans.scan import ROUTE_TASK
 from vlm3r_core.scene.tasks import QaItem, balance_answers, balance_letters
 from vlm3r_core.scene.tasks.draws import seeded
 from vlm3r_core.scene.tasks.options import LETTERS, place_answer, with_letters

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.qa.files import FULL, VIDEOS, disk_full, file_name, place_video
-from training.qa.settings import ROUTE_TASK, QaSettings
-from training.scans.scan import Content, Scan
+from training.qa.settings import QaSettings
+from training.scans.scan import ROUTE_TASK, Content, Scan
 from vlm3r_core.scene.formatting import item_from_json, item_to_json
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.metadata import frames_to_json, scene_from_json, scene_to_json

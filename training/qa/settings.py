@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from training.scans.scan import ROUTE_TASK
 from vlm3r_core.config import check_range
 from vlm3r_core.scene.tasks import TASKS, GeneratorSettings, expand_tasks
-
-ROUTE_TASK = "route_planning"
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vlm3r_core.scene.graph import SceneGraph
-from vlm3r_core.scene.tasks.items import QaItem
+from vlm3r_core.scene.items import QaItem
+
+ROUTE_TASK = "route_planning"
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,14 +21,16 @@ class Content:
             matter, the question set decides where its videos are.
         video: a video file or a folder of images, None where there is none. Under the folder given to Scan.load it is
             moved to the question set, elsewhere it is linked or copied.
-        items: questions the reader made itself, such as routes.
-        rejected: why candidates of such questions fell, by task, as TaskResult.rejected.
+        items: routes, which a reader makes itself; rejected: how many of their candidates fell for which reason.
+        asked: another graph for single tasks, by name of task: where a video shows less than a question needs, the
+            reader leaves out there what cannot be asked.
     """
 
     graph: SceneGraph
     video: Path | None = None
     items: tuple[QaItem, ...] = ()
-    rejected: dict[str, dict[str, int]] | None = None
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, SceneGraph] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

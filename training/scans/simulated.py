@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
+from scipy.ndimage import label
 
 from sim.camera import CameraSettings
-from sim.env import Env, Observation
+from sim.env import Env, FloorMap, Observation
 from sim.mesh_env import WorldSettings
 from sim.record import watch
 from sim.recording.truth import DATASET, walk_graph
@@ -26,18 +27,17 @@ from sim.route.search import find_routes
 from sim.route.settings import RouteSettings
 from sim.walks import Walk, WalkSettings, make_walk
 from sim.worlds import open_env, world_specs
-from training.qa.make import make_question_set
-from training.qa.settings import ROUTE_TASK, QaSettings
-from training.scans.scan import Content, Scan
+from training.scans.scan import ROUTE_TASK, Content, Scan
 from vlm3r_core.clip import sample_uniform
 from vlm3r_core.config import check_settings, setting
 from vlm3r_core.scene.graph import SceneGraph, count_categories
-from vlm3r_core.scene.tasks import GeneratorSettings, QaItem
+from vlm3r_core.scene.tasks import QaItem
 
 _FLAT = re.compile(r"flat:(\d+)")
 _FLOOR_TOLERANCE_M = 0.15
-# routes tried for each that is wanted, as some go by things the walk did not show
-_SPARE = 3
+# routes looked for for each that is wanted, as some go by things the walk did not show
+_SPARE = 2
+_PATIENCE = 150
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,10 @@ class SimulatedSettings:
     height_m: float = setting(1.5, "of the camera above the floor, metres", span=(0.2, 2.2))
     max_duration_s: float = setting(60.0, "longest walk, seconds", span=(1.0, 3600.0))
     lookouts: int = setting(16, "places tried as stops of the walk", span=(1, 1000))
-    seen_share: float = setting(0.003, "of a frame's pixels from which an object counts as seen", span=(0.0, 1.0))
+    seen_share: float = setting(0.002, "of a frame's pixels from which an object counts as seen", span=(0.0, 1.0))
     glimpse_share: float = setting(0.0002, "below which nobody notices it", span=(0.0, 1.0))
-    covered_share: float = setting(
-        0.9, "of the walkable floor in view from which a room's size is asked", span=(0.0, 1.0)
-    )
+    covered_share: float = setting(0.75, "of the walkable floor in view from which its size is asked", span=(0.0, 1.0))
+    unseen_m2: float = setting(1.0, "largest patch of that floor out of view, square metres", span=(0.0, 1000.0))
     routes: int = setting(3, "route questions of a world at most", span=(0, 1000))
 
     def __post_init__(self):
@@ -85,22 +84,26 @@ class Sight:
     """What a walk showed, filled while it is watched.
 
     Args:
+        plan: the walkable floor, floor_z_m high.
         pixels: of each object, by instance id, in each frame.
-        floor: bool [N], which of the walkable cells were in view.
+        floor: bool, which of the walkable cells were in view, in the order of np.argwhere(plan.free).
     """
 
-    cells_m: np.ndarray
+    plan: FloorMap
+    floor_z_m: float
     pixels: list[dict[int, int]] = field(default_factory=list)
 
     def __post_init__(self):
-        self.floor = np.zeros(len(self.cells_m), bool)
+        xy = self.plan.origin_m + (np.argwhere(self.plan.free) + 0.5) * self.plan.cell_m
+        self._cells_m = np.column_stack([xy, np.full(len(xy), self.floor_z_m)])
+        self.floor = np.zeros(len(xy), bool)
 
     def watch(self, observations: Iterable[Observation]) -> Iterator[Observation]:
         """Hands pictures on and looks at them."""
         for seen in observations:
             numbers, counts = np.unique(seen.semantic_ids, return_counts=True)
             self.pixels.append(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
-            self.floor |= _in_view(self.cells_m, seen)
+            self.floor |= _in_view(self._cells_m, seen)
             yield seen
 
     def most_pixels(self, instance_id: int) -> int:
@@ -110,6 +113,14 @@ class Sight:
     def first(self, instance_id: int, pixels: float) -> int | None:
         """The first frame with so many pixels of an object, None where there is none."""
         return next((place for place, frame in enumerate(self.pixels) if frame.get(instance_id, 0) >= pixels), None)
+
+    def covers(self, share: float, unseen_m2: float) -> bool:
+        """Whether so much of the floor was in view, and no patch larger than that out of view."""
+        unseen = self.plan.free.copy()
+        unseen[unseen] = ~self.floor
+        patches, _ = label(unseen)
+        largest = np.bincount(patches[unseen], minlength=1).max() * self.plan.cell_m**2
+        return bool(self.floor.mean() >= share and largest <= unseen_m2)
 
 
 def recognizes(root: str) -> bool:
@@ -139,47 +150,6 @@ def scene_name(spec: str) -> str:
     return f"flat-{int(flat[1]):06d}" if flat else Path(spec).stem
 
 
-def write_question_set(
-    folder: Path,
-    *,
-    seed: int,
-    rooms: int,
-    settings: SimulatedSettings | None = None,
-    qa: QaSettings | None = None,
-    processes: int = 1,
-    progress: bool = True,
-) -> Path:
-    """A question set of so many flats; a set that is whole already stays.
-
-    Args:
-        folder: of the set.
-        seed: of the first flat; the walks and questions are those of seed 0.
-        rooms: how many flats, at least 1.
-        settings: how they are filmed.
-        qa: what is asked; by default every task with exact distances.
-        processes: that share the work.
-        progress: show a bar.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: no flat is wanted, or the folder holds another set.
-    """
-    if rooms < 1:
-        raise ValueError(f"a question set needs at least one flat, got rooms={rooms}")
-    chosen, root = settings or SimulatedSettings(), f"flat:{seed}..{seed + rooms - 1}"
-    qa = qa or QaSettings(generator=simulated_generator())
-    scans = read_scans(root, seed=qa.seed, **asdict(chosen))
-    origin = {"scans": root, "reader": "simulated", **asdict(chosen)}
-    return make_question_set(scans, folder, qa, origin=origin, processes=processes, progress=progress).folder
-
-
-def simulated_generator() -> GeneratorSettings:
-    """How questions about rendered videos are made: exact distances, sides as the picture has them."""
-    return GeneratorSettings(truth="exact", clear_in_image=True)
-
-
 def asked_graphs(
     full: SceneGraph, sight: Sight, settings: SimulatedSettings
 ) -> tuple[SceneGraph, dict[str, SceneGraph]]:
@@ -193,7 +163,7 @@ def asked_graphs(
     Returns:
         (the graph without categories of which not every object was seen clearly; graphs for single tasks: the order of
         appearance without categories that were glimpsed in a frame before the first that shows them clearly, and the
-        room's size unknown where the walk did not show the floor).
+        room's size unknown where the walk did not show all of the floor).
     """
     area = settings.size_px**2
     clear, glimpse = settings.seen_share * area, settings.glimpse_share * area
@@ -205,7 +175,7 @@ def asked_graphs(
         if sight.first(item.instance_id, max(1.0, glimpse)) != sight.first(item.instance_id, clear)
     }
     asked = {"obj_appearance_order": _without(graph, early)}
-    if sight.floor.mean() < settings.covered_share:
+    if not sight.covers(settings.covered_share, settings.unseen_m2):
         asked["room_size_estimation"] = replace(graph, room_size_m2=0.0)
     return graph, asked
 
@@ -216,7 +186,8 @@ def _open(spec: str, seed: int, settings: SimulatedSettings, folder: Path) -> Co
         name = scene_name(spec)
         rng = np.random.default_rng((seed, crc32(name.encode())))
         walk = _thinned(make_walk(env, rng, settings.walk), settings.frames)
-        sight, video = Sight(_floor_cells(env, walk, settings)), folder / f"{name}.mp4"
+        floor_z_m = float(np.median(walk.T_WC[:, 2, 3])) - settings.height_m
+        sight, video = Sight(env.floor_map(), floor_z_m), folder / f"{name}.mp4"
         least = max(1, round(settings.seen_share * settings.size_px**2))
         writer = VideoWriter(video, (len(walk) - 1) / walk.duration_s)
         full = walk_graph(env, walk, _filmed(writer, sight.watch(watch(env, walk))), min_pixels=least)
@@ -251,14 +222,6 @@ def _without(graph: SceneGraph, categories: set[str]) -> SceneGraph:
     return replace(graph, objects=objects, counts=count_categories(objects), frames=frames)
 
 
-def _floor_cells(env: Env, walk: Walk, settings: SimulatedSettings) -> np.ndarray:
-    """Centres [N, 3] of the walkable cells of the floor the walk is on."""
-    plan = env.floor_map()
-    xy = plan.origin_m + (np.argwhere(plan.free) + 0.5) * plan.cell_m
-    floor_z = float(np.median(walk.T_WC[:, 2, 3])) - settings.height_m
-    return np.column_stack([xy, np.full(len(xy), floor_z)])
-
-
 def _in_view(points_W: np.ndarray, seen: Observation) -> np.ndarray:
     """Which points [N, 3] are in a picture with nothing before them."""
     T_WC, K, depth = seen.T_WC, seen.K, seen.depth_m
@@ -280,7 +243,7 @@ def _routes(
     """Route questions between things the walk showed."""
     if not settings.routes:
         return (), {}
-    rules = RouteSettings(camera_height_m=settings.height_m)
+    rules = RouteSettings(camera_height_m=settings.height_m, patience=_PATIENCE)
     slots = plan_slots(settings.routes * _SPARE, (seed, crc32(graph.scene_id.encode())), rules)
     found = find_routes(env, slots, seed, rules)
     shown = {item.instance_id for item in graph.objects}

@@ -1,0 +1,53 @@
+"""Question sets of simulated flats, for training and for evaluation. Films nothing itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from training.qa.make import make_question_set
+from training.qa.readers import SIMULATED
+from training.qa.settings import QaSettings
+from training.scans.simulated import SimulatedSettings, read_scans
+from vlm3r_core.scene.tasks import GeneratorSettings
+
+
+def write_question_set(
+    folder: Path,
+    *,
+    seed: int,
+    rooms: int,
+    settings: SimulatedSettings | None = None,
+    qa: QaSettings | None = None,
+    processes: int = 1,
+    progress: bool = True,
+) -> Path:
+    """A question set of so many flats; a set that is whole already stays, one that was begun is gone on with.
+
+    Args:
+        folder: of the set.
+        seed: of the first flat; walks and questions depend on qa.seed.
+        rooms: how many flats, at least 1.
+        settings: how they are filmed.
+        qa: what is asked; by default every task, with exact distances.
+        processes: that share the work.
+        progress: show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: no flat is wanted, or the folder holds another set.
+    """
+    if rooms < 1:
+        raise ValueError(f"a question set needs at least one flat, got rooms={rooms}")
+    filmed, root = asdict(settings or SimulatedSettings()), f"flat:{seed}..{seed + rooms - 1}"
+    qa = qa or QaSettings(generator=simulated_generator())
+    origin = {"scans": root, "reader": SIMULATED, "seed": qa.seed, **filmed}
+    scans = read_scans(root, seed=qa.seed, **filmed)
+    return make_question_set(scans, folder, qa, origin=origin, processes=processes, progress=progress).folder
+
+
+def simulated_generator() -> GeneratorSettings:
+    """How questions about rendered videos are made: exact distances, sides as the picture has them."""
+    return GeneratorSettings(truth="exact", clear_in_image=True)
