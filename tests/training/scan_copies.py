@@ -166,12 +166,15 @@ def png(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def write_film(path: Path, pictures: list[np.ndarray], fps: float) -> None:
+def write_film(path: Path, pictures: list[np.ndarray], fps: float, *, rotation: int = 0) -> None:
+    """A video; players turn it counter-clockwise by the rotation in degrees."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = pictures[0].shape[:2]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 4_000_000
+        if rotation:
+            stream.set_display_rotation(rotation)
         for rgb in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")))
         container.mux(stream.encode())
@@ -249,8 +252,10 @@ PHONE = (128, 96)
 SCANNETPP_LABELS = {"couch": "sofa", "desk": "table", "gizmo": "cabinet"}
 
 
-def write_scannetpp(root: Path, name: str = "0a5c013435", *, whole_stream: bool = False) -> Path:
-    """ScanNet++'s folder with one scan; returns the scan's own."""
+def write_scannetpp(
+    root: Path, name: str = "0a5c013435", *, whole_stream: bool = False, roll_deg: float = 0.0, rotation: int = 0
+) -> Path:
+    """ScanNet++'s folder with one scan, the phone turned by an angle; returns the scan's own."""
     folder = root / "data" / name
     (folder / "iphone").mkdir(parents=True)
     (root / "splits").mkdir(exist_ok=True)
@@ -272,15 +277,16 @@ def write_scannetpp(root: Path, name: str = "0a5c013435", *, whole_stream: bool 
     (folder / "scans" / "segments_anno.json").write_text(json.dumps({"segGroups": groups}))
     depths, pictures, poses = [], [], {}
     for index in range(FRAMES):
-        pictures.append(view(pose(index), PHONE)[0])
-        depths.append(view(pose(index), (256, 192))[1])
+        T_WC = rolled(pose(index), roll_deg)
+        pictures.append(view(T_WC, PHONE)[0])
+        depths.append(view(T_WC, (256, 192))[1])
         entry = {
             "intrinsic": intrinsics(PHONE).tolist(),
-            "aligned_pose": pose(index).tolist(),
+            "aligned_pose": T_WC.tolist(),
             "pose": np.eye(4).tolist(),
         }
         poses[f"frame_{index:06d}"] = entry
-    write_film(folder / "iphone" / "rgb.mp4", pictures, 60)
+    write_film(folder / "iphone" / "rgb.mp4", pictures, 60, rotation=rotation)
     (folder / "iphone" / "pose_intrinsic_imu.json").write_text(json.dumps(poses))
     (folder / "iphone" / "depth.bin").write_bytes(depth_bytes(depths, whole_stream))
     return folder
