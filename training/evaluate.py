@@ -18,7 +18,12 @@ from vlm3r_core.cpu import share_cores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; 0 where it worked, 2 where it was asked for something impossible, 3 where a server failed."""
+    """Runs the command.
+
+    Returns:
+        0 where it worked, 2 where something impossible was asked for, 3 where a server or the disk failed: what was
+        answered until then is kept.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     # It must come before torch is imported.
     share_cores()
@@ -33,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_evaluate(args))
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    except EndpointError as error:
+    except (EndpointError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 3
     return 0

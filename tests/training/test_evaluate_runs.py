@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -104,6 +105,23 @@ def record_facts(record):
 def assert_same_tables(one: Path, other: Path, names=TABLES):
     for name in names:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_full_disk_ends_a_run_that_goes_on_later(vsi, tmp_path):
+    questions = read_questions("vsi", vsi)
+    whole = run(questions, tmp_path / "whole")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    try:
+        with pytest.raises(OSError, match="make room and run the same command again"):
+            run(questions, tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "run/answers.jsonl").stat().st_size == 8000
+    parrot = Parrot()
+    resumed = run(questions, tmp_path / "run", parrot)
+    assert len(parrot.views) < 4
+    assert [record_facts(record) for record in resumed] == [record_facts(record) for record in whole]
 
 
 def test_a_line_broken_in_the_middle_is_named(vsi, tmp_path):
@@ -297,7 +315,8 @@ def test_summary_of_the_simulated_rooms(tmp_path):
     tasks = {"object_counting", "object_size_estimation", "room_size_estimation"}
     tasks |= {"object_rel_direction", "object_rel_distance"}
     assert set(summary["tasks"]) == tasks
-    assert set(summary["tasks"]["object_rel_direction"]) == {"score", "n", "low", "high"}
+    assert set(summary["tasks"]["object_counting"]) == {"score", "n", "low", "high"}
+    assert set(summary["tasks"]["object_rel_direction"]) == {"score", "n", "low", "high", "balanced"}
     assert summary["tasks"]["object_rel_direction"]["n"] == 6
     assert {name: set(scores) for name, scores in summary["baselines"].items()} == dict.fromkeys(
         ("random", "frequent", "blind"), tasks

@@ -157,6 +157,32 @@ def test_baselines_stand_in_the_table():
     assert columns["object_rel_distance"]["frequent"] == pytest.approx(100 * 8 / 12)
 
 
+def test_balanced_accuracy_counts_every_right_answer_the_same():
+    """Three of four doors are left, and who always says left is right in half of the cases only."""
+    options = ("A. left", "B. right")
+    flipped = ("A. right", "B. left")
+    records = []
+    for place in range(40):
+        right, turned = place % 4 == 0, place % 3 == 0
+        truth = "AB"[right != turned]
+        shown = flipped if turned else options
+        said = "left"
+        score = float(shown["AB".index(truth)].endswith(said))
+        kind = "object_rel_direction_easy"
+        records.append(record(kind, score, f"s{place // 2}", truth=truth, options=shown))
+    entry = summarize(records)["vsi"]["columns"]["object_rel_direction"]
+    assert entry["score"] == 75
+    assert entry["balanced"]["score"] == pytest.approx(50)
+    assert entry["balanced"]["random"] == pytest.approx(50)
+    assert entry["balanced"]["low"] == entry["balanced"]["high"] == 50
+    assert "balanced" not in summarize([record()])["vsi"]["columns"]["object_counting"]
+    # many texts: the letter is the class
+    kind, named = "object_rel_distance", [f"A. {place}" for place in range(9)]
+    records = [record(kind, 1.0, f"s{n}", options=(text, "B. x")) for n, text in enumerate(named)]
+    records.append(record(kind, 0.0, "s9", options=("A. y", "B. x"), truth="B"))
+    assert summarize(records)["vsi"]["columns"][kind]["balanced"]["score"] == pytest.approx(50)
+
+
 def test_cv_bench_averages_its_sources():
     made = [("ADE20K", 1.0), ("ADE20K", 0.0), ("COCO", 1.0), ("Omni3D", 0.0), ("Omni3D", 0.0), ("Omni3D", 1.0)]
     records = [record("Count", score, "s", "cv-bench", subset=subset) for subset, score in made]

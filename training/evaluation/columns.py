@@ -65,7 +65,7 @@ class Column:
         return TITLES.get(self.name, self.name)
 
     @property
-    def is_average(self) -> bool:
+    def average(self) -> bool:
         """Whether it sums up others."""
         return self.name in (OVERALL, OVERALL_GROUPED)
 

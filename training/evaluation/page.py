@@ -32,7 +32,7 @@ th:first-child, td:first-child { text-align: left; } tr.average td { font-weight
 """
 _KEY = (
     "Bars: score. Dark line: 95 % interval, whole scenes drawn. Orange mark: the best of the baselines (random, most "
-    "frequent answer, blind)."
+    "frequent answer, blind). Balanced: every right answer of a task counts the same."
 )
 
 
@@ -71,10 +71,11 @@ def _run(run: Mapping, summary: Mapping) -> str:
     rows = [
         f"<tr{' class=average' if entry['average'] else ''}>"
         + "".join(f"<td>{cell}</td>" for cell in (escape(entry["title"]), f"{entry['n']:,}", show(entry["score"])))
-        + f"<td>{show(entry['low'])} to {show(entry['high'])}</td><td>{_bar(entry)}</td></tr>"
+        + f"<td>{show(entry['low'])} to {show(entry['high'])}</td>"
+        + f"<td>{show((entry.get('balanced') or {}).get('score'))}</td><td>{_bar(entry)}</td></tr>"
         for entry in summary["columns"].values()
     ]
-    header = "".join(f"<th>{name}</th>" for name in ("task", "questions", "score", "95 % interval", ""))
+    header = "".join(f"<th>{name}</th>" for name in ("task", "questions", "score", "95 % interval", "balanced", ""))
     plots = "".join(
         f"<figure>{reliability_svg(part, kind)}<figcaption>{escape(kind)}: calibration error "
         f"{100 * part['ece']:.1f} points, {part['n']:,} answers</figcaption></figure>"

@@ -139,12 +139,20 @@ class RecordFile:
         return records
 
     def append(self, records: Iterable[Record]) -> None:
-        """Adds records; they are on the disk when this returns."""
+        """Adds records; they are on the disk when this returns.
+
+        Raises:
+            OSError: they cannot be written; what is there of them is cut off when the file is read again.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write("".join(record.line for record in records).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("ab") as file:
+                file.write("".join(record.line for record in records).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            advice = f"{error.strerror}; make room and run the same command again"
+            raise OSError(error.errno, advice, str(self.path)) from error
 
 
 def _record(row: dict) -> Record:

@@ -88,7 +88,7 @@ def _section(runs: Sequence[dict], benchmark: str) -> str:
 
 
 def _detail(summary: dict) -> str:
-    header = ["task", "questions", "score", "95 % interval", "random", "most frequent", "blind"]
+    header = ["task", "questions", "score", "95 % interval", "random", "most frequent", "blind", "balanced"]
     rows = [
         [
             entry["title"] if entry["main"] else f"- {entry['title']}",
@@ -96,6 +96,7 @@ def _detail(summary: dict) -> str:
             show(entry["score"]),
             f"{show(entry['low'])} to {show(entry['high'])}",
             *(show(entry[name]) for name in BASELINE_TITLES),
+            show((entry.get("balanced") or {}).get("score")),
         ]
         for entry in summary["columns"].values()
     ]
@@ -103,7 +104,8 @@ def _detail(summary: dict) -> str:
 
 
 def _notes(run: dict, summary: dict) -> list[str]:
-    notes = [
+    notes = ["Balanced: accuracy with every right answer of a task counting the same."]
+    notes += [
         f"Stated confidence of {kind} against their score: calibration error {100 * part['ece']:.1f} points over "
         f"{part['n']:,} answers."
         for kind, part in summary["reliability"].items()
