@@ -25,13 +25,16 @@ class Journal:
         config: which curves are wanted.
         step: steps that were taken already; what was told of later ones is forgotten.
         done: questions of those steps.
-        total: questions of the whole run.
+        total: questions of the whole run, about.
         leads: whether this process tells anything.
+        unit: what is counted.
     """
 
-    def __init__(self, run: Path, config: RunConfig, *, step: int, done: int, total: int, leads: bool):
-        self._leads, self._curves, self._wandb = leads, None, None
-        self._bar = tqdm(total=total, initial=done, unit="question", desc="train", file=sys.stderr, disable=not leads)
+    def __init__(
+        self, run: Path, config: RunConfig, *, step: int, done: int, total: int, leads: bool, unit: str = "question"
+    ):
+        self._leads, self._curves, self._wandb, self._unit = leads, None, None, unit
+        self._bar = tqdm(total=total, initial=done, unit=unit, desc="train", file=sys.stderr, disable=not leads)
         if not leads:
             return
         _forget_after(run / JOURNAL, step)
@@ -45,7 +48,7 @@ class Journal:
             return
         self._bar.update(questions)
         self._bar.set_postfix({name: f"{values[name]:.4g}" for name in ("loss", "learning_rate")}, refresh=False)
-        self._file.write(json.dumps({"step": step, "questions": questions, **values}) + "\n")
+        self._file.write(json.dumps({"step": step, f"{self._unit}s": questions, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if self._curves:
