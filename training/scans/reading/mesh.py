@@ -13,7 +13,8 @@ from vlm3r_core.scene.box import OrientedBox
 BOXES = ("minimal", "upright")
 # what trimesh raises for files that are not what they say
 _BROKEN_PLY = (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, MemoryError)
-_FLAT_M = 1e-6
+_SHORT_M = 1e-9  # a side that has no direction
+_AT_ONCE = 1 << 18  # projections held at a time
 
 
 def read_vertices(path: Path) -> np.ndarray:
@@ -45,27 +46,48 @@ def box_around(points_W: np.ndarray, kind: str = "minimal") -> OrientedBox:
 
     Args:
         points_W: [N, 3], at least one.
-        kind: `minimal`, the smallest box that has a face of the points' convex hull in one of its faces, tilted as it
-            comes; `upright`, the smallest with a vertical axis.
+        kind: `minimal`, the smallest box that has a triangle of the points' convex hull in a face and one of its sides
+            along an edge, tilted as it comes; `upright`, the smallest with a vertical axis.
 
     Raises:
         ValueError: there is no point.
 
-    Source: VSI-Bench's ScanNet boxes are Open3D's minimal ones. Differs: those also try faces of the hull, but one turn
-        for each triangle only; trimesh turns the box in each face's plane until its area is smallest. So a box here is
-        never meaningfully larger, and may have other axes.
+    Source: VSI-Bench's ScanNet boxes are Open3D's minimal ones, made in this way. Differs: Open3D tries one side of
+        each triangle, here all three are tried, so that a box is never larger than theirs but for rounding. Points in
+        one plane or on one line get an upright box.
     """
     points = np.asarray(points_W, np.float64)
     if not len(points):
         raise ValueError("a box needs at least one point, got none")
-    if kind == "minimal" and np.linalg.matrix_rank(points - points.mean(axis=0), tol=_FLAT_M * len(points) ** 0.5) == 3:
-        try:
-            to_box, lengths = trimesh.bounds.oriented_bounds(points)
-        except (QhullError, ValueError):  # flat but for rounding
-            return _upright_box(points)
-        R_BW = to_box[:3, :3]
-        return OrientedBox(-R_BW.T @ to_box[:3, 3], lengths, R_BW.T)
-    return _upright_box(points)
+    return (_minimal_box(points) if kind == "minimal" else None) or _upright_box(points)
+
+
+def _minimal_box(points: np.ndarray) -> OrientedBox | None:
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError):  # in one plane, or too few
+        return None
+    corners, triangles = points[hull.vertices], points[hull.simplices]
+    sides = (np.roll(triangles, -1, axis=1) - triangles).reshape(-1, 3)
+    normals = np.repeat(hull.equations[:, :3], 3, axis=0)
+    # along the side, within the triangle's plane
+    sides -= (sides * normals).sum(axis=1, keepdims=True) * normals
+    lengths = np.linalg.norm(sides, axis=1)
+    sides, normals = sides[lengths > _SHORT_M] / lengths[lengths > _SHORT_M, None], normals[lengths > _SHORT_M]
+    if not len(sides):
+        return None
+    axes = np.stack([sides, np.cross(normals, sides), normals], axis=1)
+    step = max(1, _AT_ONCE // len(corners))
+    volumes = np.concatenate([_volumes(corners, axes[start : start + step]) for start in range(0, len(axes), step)])
+    R_WB = axes[np.argmin(volumes)].T
+    low, high = (corners @ R_WB).min(axis=0), (corners @ R_WB).max(axis=0)
+    return OrientedBox(R_WB @ ((low + high) / 2), high - low, R_WB)
+
+
+def _volumes(corners: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Volumes [K] of the boxes around corners [N, 3] along axes [K, 3, 3], an axis a row."""
+    along = corners @ axes.reshape(-1, 3).T
+    return np.ptp(along, axis=0).reshape(-1, 3).prod(axis=1)
 
 
 def _upright_box(points: np.ndarray) -> OrientedBox:
