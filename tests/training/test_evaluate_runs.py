@@ -25,6 +25,8 @@ from training.evaluation.rooms import write_summary
 from training.evaluation.run import ask_all
 from training.evaluation.said import Said
 from training.evaluation.settings import EvalSettings, fingerprint
+from training.evaluation.variants import Job
+from training.evaluation.variants import evaluate as evaluate_variants
 
 ROOT = Path(__file__).resolve().parents[2]
 PER_SCENE = len(VSI_ROWS)
@@ -241,7 +243,7 @@ def test_merging_what_does_not_belong_together(vsi, tmp_path):
 
 
 def command(vsi: Path, out: Path, *more: str) -> list[str]:
-    fixed = ["--benchmark", "vsi", "--root", str(vsi), "--model", "tiny-random", "--frames", "2", "--out", str(out)]
+    fixed = ["--benchmark", "vsi", "--root", str(vsi), "--model", "tiny-random", "--frames", "1", "--out", str(out)]
     return [*fixed, "--max-new-tokens", "2", "--quiet", "--device", "cpu", *more]
 
 
@@ -251,13 +253,14 @@ def process(arguments: list[str]) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", "training.evaluate", *arguments], cwd=ROOT, env=environment, **pipes)
 
 
-def test_two_processes_give_the_bytes_of_one(vsi, tmp_path, capsys):
+def test_two_processes_give_the_bytes_of_one(tmp_path, capsys):
     """And a process that is killed is started again."""
+    vsi = write_vsi(tmp_path / "vsi", scenes=3)
     started = [process(command(vsi, tmp_path / str(number), "--shard", f"{number}/2")) for number in range(2)]
     answers = tmp_path / "1/answers.jsonl"
     deadline = time.monotonic() + 120
     while not answers.exists() and started[1].poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.05)
     started[1].send_signal(signal.SIGKILL)
     outputs = [one.communicate(timeout=300)[0] for one in started]
     assert started[0].returncode == 0, outputs[0]
@@ -275,7 +278,7 @@ def test_two_processes_give_the_bytes_of_one(vsi, tmp_path, capsys):
 
 def test_ablations_make_the_paper_s_third_table(tmp_path, capsys):
     folder = write_question_set(tmp_path / "set", scenes=2)
-    arguments = ["--benchmark", str(folder), "--model", "tiny-random", "--out", str(tmp_path / "run"), "--frames", "2"]
+    arguments = ["--benchmark", str(folder), "--model", "tiny-random", "--out", str(tmp_path / "run"), "--frames", "1"]
     arguments += ["--max-new-tokens", "1", "--quiet", "--device", "cpu", "--json", str(tmp_path / "out.json")]
     assert evaluate.main([*arguments, "--ablate", "all"]) == 0
     table = capsys.readouterr().out
@@ -297,13 +300,20 @@ def test_ablations_make_the_paper_s_third_table(tmp_path, capsys):
     assert all(one != other for place, one in enumerate(confidences) for other in confidences[place + 1 :])
     summary = json.loads((tmp_path / "out.json").read_text())
     assert sorted(summary["ablations"]) == sorted(list(selections)[1:])
-    # shards of variants merge into the same table
+
+
+def test_shards_of_ablations_merge(vsi, tmp_path):
+    questions = read_questions("vsi", vsi)
+    job = Job(questions, tmp_path / "whole", progress=False)
+    results = evaluate_variants(job, settings(questions), lambda own: Parrot(), ["camera"])
+    assert [result["settings"]["token_selection"] for result in results] == ["", "patch_tokens"]
     for number in range(2):
-        shard = [part.replace(str(tmp_path / "run"), str(tmp_path / f"s{number}")) for part in arguments]
-        assert evaluate.main([*shard, "--ablate", "camera", "--shard", f"{number}/2"]) == 0
-    merge([tmp_path / "s0", tmp_path / "s1"], tmp_path / "merged")
-    for variant in ("full", "without-camera"):
-        assert_same_tables(tmp_path / "merged" / variant, tmp_path / "run" / variant, TABLES[:3])
+        share = replace(job, out=tmp_path / str(number), shard=(number, 2))
+        assert evaluate_variants(share, settings(questions), lambda own: Parrot(), ["camera"]) == []
+    merge([tmp_path / "0", tmp_path / "1"], tmp_path / "merged")
+    for folder in ("", "full", "without-camera"):
+        names = TABLES[1:3] if not folder else TABLES[:3]
+        assert_same_tables(tmp_path / "merged" / folder, tmp_path / "whole" / folder, names)
 
 
 def test_summary_of_the_simulated_rooms(tmp_path):
@@ -357,7 +367,8 @@ def test_baselines_alone_need_no_model_and_no_video(vsi, tmp_path, capsys):
 
 
 def test_limit_asks_the_first_questions(vsi, tmp_path, capsys):
-    assert evaluate.main(command(vsi, tmp_path / "run", "--limit", "7")) == 0
+    arguments = ["--benchmark", "vsi", "--root", str(vsi), "--out", str(tmp_path / "run")]
+    assert evaluate.main([*arguments, "--baselines-only", "--limit", "7"]) == 0
     assert read_results(tmp_path / "run")["benchmarks"]["vsi"]["questions"] == 7
     assert "7 questions about 2 scenes" in capsys.readouterr().out
 
