@@ -48,8 +48,9 @@ class SimulatedSettings:
     size_px: int = setting(224, "edge of the square frames, pixels, even", span=(16, 4096))
     hfov_deg: float = setting(90.0, "horizontal field of view, degrees", span=(30.0, 150.0))
     height_m: float = setting(1.5, "of the camera above the floor, metres", span=(0.2, 2.2))
-    max_duration_s: float = setting(60.0, "longest walk, seconds", span=(1.0, 3600.0))
-    lookouts: int = setting(16, "places tried as stops of the walk", span=(1, 1000))
+    pitch_deg: float = setting(-12.0, "tilt of the camera, degrees, up is positive", span=(-60.0, 60.0))
+    max_duration_s: float = setting(90.0, "longest walk, seconds", span=(1.0, 3600.0))
+    lookouts: int = setting(24, "places tried as stops of the walk", span=(1, 1000))
     seen_share: float = setting(0.002, "of a frame's pixels from which an object counts as seen", span=(0.0, 1.0))
     glimpse_share: float = setting(0.0002, "below which nobody notices it", span=(0.0, 1.0))
     covered_share: float = setting(0.75, "of the walkable floor in view from which its size is asked", span=(0.0, 1.0))
@@ -66,6 +67,7 @@ class SimulatedSettings:
         """How one walks."""
         return WalkSettings(
             height_m=self.height_m,
+            pitch_deg=self.pitch_deg,
             cover=True,
             cover_candidates=self.lookouts,
             max_duration_s=self.max_duration_s,
@@ -74,9 +76,8 @@ class SimulatedSettings:
     @property
     def world(self) -> WorldSettings:
         """The world with this camera."""
-        return WorldSettings(
-            camera=CameraSettings(self.size_px, self.size_px, hfov_deg=self.hfov_deg, height_m=self.height_m)
-        )
+        lens = {"hfov_deg": self.hfov_deg, "height_m": self.height_m, "pitch_deg": self.pitch_deg}
+        return WorldSettings(camera=CameraSettings(self.size_px, self.size_px, **lens))
 
 
 @dataclass(eq=False)
