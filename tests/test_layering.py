@@ -66,6 +66,8 @@ RULES = (
     Rule("vlm3r_ros", never=(*TORCH, "training", "sim", "habitat_sim")),
     Rule("training", never=("vlm3r_ros", "sim", "habitat_sim", *ROS)),
     Rule("training.scans.simulated", never=("vlm3r_ros", "habitat_sim", *ROS)),
+    # depth and poses for pre-training; what needs the simulator stays in scans/
+    Rule("training.scans.simulated_clips", never=("vlm3r_ros", "habitat_sim", *ROS)),
     Rule("sim", never=("training", "vlm3r_ros", "habitat_sim", *ROS)),
     Rule("sim.ros_bridge", never=("training", "vlm3r_ros", "habitat_sim")),
     Rule("sim.habitat_server", never=(*OURS, *ROS)),
@@ -267,6 +269,7 @@ ALLOWED = [
     ),
     ("ros2_ws/src/vlm3r_ros/node.py", "import rclpy\nimport vlm3r_core\nfrom vlm3r_interfaces.srv import AskSpatial"),
     ("training/scans/simulated.py", "from sim import rooms"),
+    ("training/scans/simulated_clips.py", "from sim import rooms"),
     ("sim/ros_bridge/client.py", "import rclpy\nfrom vlm3r_core.types import Frame"),
     ("sim/habitat_server.py", "import habitat_sim\nimport socket"),
 ]

@@ -1,0 +1,1 @@
+"""Pre-training of small encoders: settings, clips on disk, losses, metrics, the loop. Command line: pretrain.py."""
