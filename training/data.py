@@ -100,9 +100,10 @@ class Plan:
         for step in range(start, self.last_step):
             yield from self.step(step)[rank::processes]
 
-    def questions(self, start: int, end: int) -> int:
-        """Questions of the steps from start to before end."""
-        return sum(len(spec.samples) for step in range(start, end) for spec in self.step(step))
+    @property
+    def questions(self) -> int:
+        """About how many questions the run learns from; which are left over at the end of a pass is drawn later."""
+        return round(self.last_step * self._config.packs_per_step * len(self._words) / self.packs)
 
     def _shuffled(self, epoch: int) -> list[tuple[int, ...]]:
         rng = np.random.default_rng((self._config.seed, epoch))

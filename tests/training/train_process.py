@@ -46,13 +46,13 @@ def finish(process, seconds: float = 120) -> int:
     return process.exitcode
 
 
-def wait_until(condition: Callable[[], bool], process, seconds: float = 120) -> None:
-    """Looks often, as long as the process lives."""
+def wait_until(condition: Callable[[], bool], process, seconds: float = 120, pause_s: float = 0.05) -> None:
+    """Looks again and again, as long as the process lives."""
     end = time.monotonic() + seconds
     while not condition():
         assert process.is_alive(), "the run ended early"
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.0005)
+        time.sleep(pause_s)
 
 
 def words_of(config, **changes) -> list[str]:

@@ -138,10 +138,13 @@ class Run:
         if self._processes.leads:
             self._folder.mkdir(parents=True, exist_ok=True)
             clear_leftovers(self._folder)
-        total = self.plan.questions(0, last)
-        done = self.plan.questions(0, self.counts.step)
         journal = Journal(
-            self._folder, config, step=self.counts.step, done=done, total=total, leads=self._processes.leads
+            self._folder,
+            config,
+            step=self.counts.step,
+            done=self.counts.questions,
+            total=self.plan.questions,
+            leads=self._processes.leads,
         )
         specs = self.plan.share(self.counts.step, self._processes.rank, self._processes.count)
         packs = Packs(self._samples, config, self._model.config, self._model.tokenizer, self._cache)
