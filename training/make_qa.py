@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         reader = reader_of(args.scans) if args.reader == AUTO else args.reader
-        options = {"seed": args.seed} | _simulated_options(args) if reader == SIMULATED else {}
+        options = _options(args, reader)
         made = make_question_set(
             scans_of(reader, args.scans, **options),
             args.out,
@@ -75,8 +75,25 @@ def _caps(text: str) -> tuple[tuple[str, int], ...]:
     return tuple(found.items())
 
 
-def _simulated_options(args: argparse.Namespace) -> dict:
-    return {"frames": args.frames, "size_px": args.size, "routes": args.routes}
+def _options(args: argparse.Namespace, reader: str) -> dict:
+    """Of the reader's read_scans."""
+    from training.qa.readers import RECORDED, SIMULATED
+
+    if reader in RECORDED:
+        shared = {"seed": args.seed, "frames": args.frames, "split": args.split, "as_published": args.as_published}
+        return shared | dict(_pair(text) for text in args.scan_option)
+    if args.scan_option:
+        raise ValueError(f"--scan-option is for {', '.join(RECORDED)}, the scans are read by {reader}")
+    if reader == SIMULATED:
+        return {"seed": args.seed, "frames": args.frames, "size_px": args.size, "routes": args.routes}
+    return {}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise ValueError(f"--scan-option wants NAME=VALUE, got {text!r}")
+    return name, value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--pictures", type=int, default=2, help="sample pictures of a task on the page (default: %(default)s)")
     add("--workers", type=int, default=1, help="processes on this machine (default: %(default)s)")
     add("--ray", metavar="ADDRESS", help="a Ray cluster instead: its address, or local; folders must be shared")
-    add("--frames", type=int, default=32, help="simulated: frames of a video (default: %(default)s)")
+    add("--frames", type=int, default=32, help="frames that questions are about (default: %(default)s)")
+    add("--split", choices=("train", "val", "all"), default="train", help="of recorded scans (default: %(default)s)")
+    add("--scan-option", action="append", default=[], metavar="NAME=VALUE", help="of their reader, see docs/scans.md")
     add("--size", type=int, default=224, help="simulated: edge of a frame, pixels (default: %(default)s)")
     add("--routes", type=int, default=3, help="simulated: route questions of a flat at most (default: %(default)s)")
     return parser

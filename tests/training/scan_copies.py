@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -92,6 +93,12 @@ def intrinsics(size: tuple[int, int]) -> np.ndarray:
 def view(T_WC: np.ndarray, size: tuple[int, int], K: np.ndarray | None = None):
     """What a camera sees: (rgb uint8 [H, W, 3], depth float64 [H, W] metres, number of the thing int64 [H, W])."""
     K = intrinsics(size) if K is None else K
+    return _view(T_WC.astype(np.float64).tobytes(), size, np.asarray(K, np.float64).tobytes())
+
+
+@cache
+def _view(pose_bytes: bytes, size: tuple[int, int], K_bytes: bytes):
+    T_WC, K = np.frombuffer(pose_bytes).reshape(4, 4), np.frombuffer(K_bytes).reshape(3, 3)
     u, v = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
     rays = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones_like(u)], -1) @ T_WC[:3, :3].T
     eye = T_WC[:3, 3]
@@ -104,7 +111,10 @@ def view(T_WC: np.ndarray, size: tuple[int, int], K: np.ndarray | None = None):
         depth, ids = np.where(hit, near, depth), np.where(hit, number, ids)
     places = eye + rays * depth[..., None]
     waves = np.sin(places * (7, 5, 9)) + np.sin(places[..., ::-1] * 3 + ids[..., None])
-    return np.clip(128 + 55 * waves, 0, 255).astype(np.uint8), depth, ids
+    picture = np.clip(128 + 55 * waves, 0, 255).astype(np.uint8), depth, ids
+    for array in picture:
+        array.setflags(write=False)
+    return picture
 
 
 def _slabs(eye: np.ndarray, rays: np.ndarray, half: np.ndarray):

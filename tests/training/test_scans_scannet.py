@@ -32,6 +32,7 @@ from scan_copies import (
 )
 from scipy.spatial import ConvexHull
 
+from training.make_qa import main as make_qa
 from training.scans import scannet
 from training.scans.reading.mesh import box_around, read_vertices
 from training.scans.reading.sens import open_sens
@@ -196,6 +197,43 @@ def test_upright_boxes(root, tmp_path):
     assert content.graph.camera is None
     assert all(item.box.R_WB[2, 2] == 1 for item in content.graph.objects)
     np.testing.assert_allclose(sorted(content.graph.object_by_id(0).box.lengths_m), [0.8, 0.8, 1.8], atol=1e-4)
+
+
+def test_options_are_settings_by_name(root):
+    (scan,) = scannet.read_scans(str(root), as_published=True, frames="7", fps=30, video="no")
+    assert scan.open.args[-1] == ScannetSettings.published(frames=7, fps=30.0, video=False)
+    for wrong, reason in (
+        ({"frame": 3}, "did you mean 'frames'"),
+        ({"frames": "many"}, "must be of type int, got 'many'"),
+        ({"video": "perhaps"}, "must be of type bool"),
+        ({"frames": 0}, "in 1"),
+        ({"split": "test"}, "one of train, val, all"),
+        ({"settings": settings(), "frames": 3}, "not both"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            list(scannet.read_scans(str(root), **wrong))
+
+
+def test_question_set_of_a_whole_and_a_damaged_scan(copy, tmp_path):
+    root, other = copy.parents[1], "scene0001_00"
+    shutil.copytree(copy, copy.parent / other)
+    for path in (copy.parent / other).iterdir():
+        path.rename(path.with_name(path.name.replace(NAME, other)))
+    cut(copy.parent / other / f"{other}.sens")
+    (root / "scannetv2_train.txt").write_text(f"{NAME}\n{other}\n")
+    sizes = [f"--scan-option={name}={value}" for name, value in zip(("width_px", "height_px"), SIZE, strict=True)]
+    tasks = "--tasks=object_size_estimation,room_size_estimation,camera_obj_abs_dist"
+    out = tmp_path / "set"
+    assert make_qa(["--scans", str(root), "--out", str(out), "--frames=5", "--pictures=0", tasks, *sizes]) == 0
+    (skipped,) = json.loads((out / "rejected.json").read_text())["scans"]
+    assert skipped["scene_name"] == other
+    assert "cut off" in skipped["reason"]
+    items = [json.loads(line) for line in (out / "questions.jsonl").read_text().splitlines()]
+    sizes = {item["question"]: item["ground_truth"] for item in items if item["question_type"].endswith("estimation")}
+    assert [truth for question, truth in sizes.items() if "of the sofa" in question] == ["180"]
+    assert {item["question_type"] for item in items} == set(tasks.split("=")[1].split(","))
+    assert {item["scene_name"] for item in items} == {NAME}
+    assert open_clip(out / items[0]["video"]).counter() == FRAMES
 
 
 MISSING = (".txt", ".aggregation.json", "_vh_clean_2.ply", "_vh_clean_2.0.010000.segs.json", ".sens")

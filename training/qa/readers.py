@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from training.scans import vsi_scenes
+from training.scans import arkitscenes, scannet, scannetpp, vsi_scenes
 from training.scans.scan import Scan
 
 AUTO, SIMULATED = "auto", "simulated"
 # the simulator's reader is imported where it is used, the others need no simulator
-_MODULES: dict[str, ModuleType] = {"vsi_scenes": vsi_scenes}
+_MODULES: dict[str, ModuleType] = {
+    "vsi_scenes": vsi_scenes,
+    "scannet": scannet,
+    "scannetpp": scannetpp,
+    "arkitscenes": arkitscenes,
+}
 READERS = (*_MODULES, SIMULATED)
+# readers of recordings; their read_scans takes seed, frames, split, as_published and what docs/scans.md lists
+RECORDED = ("scannet", "scannetpp", "arkitscenes")
 
 
 def reader_of(root: str) -> str:

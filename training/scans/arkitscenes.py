@@ -32,6 +32,7 @@ from training.scans.reading.groups import read_json
 from training.scans.reading.labels import ARKIT, ARKIT_EXCLUDED, ARKIT_RENAMED, listed_category
 from training.scans.reading.listing import SPLITS, lacking, subfolders
 from training.scans.reading.mesh import read_vertices
+from training.scans.reading.options import settings_from
 from training.scans.reading.video import CODECS, all_pictures, video_facts, write_video
 from training.scans.reading.visible import point_boxes
 from training.scans.scan import Content, Scan
@@ -80,17 +81,23 @@ def recognizes(root: str) -> bool:
     return bool(_scenes(Path(root)))
 
 
-def read_scans(root: str, settings: ArkitSettings | None = None) -> Iterator[Scan]:
+def read_scans(
+    root: str, settings: ArkitSettings | None = None, *, as_published: bool = False, **options
+) -> Iterator[Scan]:
     """The scans under a root, by name; of one that is there as `raw` and as `3dod`, the raw one.
 
     Args:
         root: the folder that holds `3dod/` or `raw/`, or one of those, or a fold.
         settings: default ArkitSettings().
+        as_published: without settings: ArkitSettings.published().
+        options: without settings: single fields of them, texts as well.
 
     Raises:
+        ValueError: there is no such option, or its value does not fit.
         FileNotFoundError: there are no scans of the wanted split.
     """
-    settings, base = settings or ArkitSettings(), Path(root)
+    settings = settings_from(ArkitSettings, settings, as_published=as_published, options=options)
+    base = Path(root)
     found = {
         path.name: path
         for path in _scenes(base)
@@ -130,7 +137,7 @@ def _visits(base: Path) -> dict[str, str]:
     homes = [base / kind for kind in ("3dod", "raw", ".", "..")]
     for path in (home / name for home in homes for name in TABLES):
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
+            with path.open(encoding="utf-8", errors="replace", newline="") as file:
                 for row in csv.DictReader(file):
                     visit = (row.get("visit_id") or "").strip().removesuffix(".0")
                     if visit and visit.lower() != "nan":

@@ -24,6 +24,7 @@ from training.scans.reading.groups import read_groups, read_segments, vertices_o
 from training.scans.reading.labels import SCANNET_DOUBLED, read_label_map, scannet_category
 from training.scans.reading.listing import SPLITS, lacking, names_in_split, subfolders
 from training.scans.reading.mesh import BOXES, box_around, read_vertices
+from training.scans.reading.options import settings_from
 from training.scans.reading.sens import Sens, open_sens
 from training.scans.reading.video import CODECS, resized, write_video
 from training.scans.reading.visible import mask_boxes, point_boxes
@@ -78,17 +79,23 @@ def recognizes(root: str) -> bool:
     return bool(_scenes(Path(root)))
 
 
-def read_scans(root: str, settings: ScannetSettings | None = None) -> Iterator[Scan]:
+def read_scans(
+    root: str, settings: ScannetSettings | None = None, *, as_published: bool = False, **options
+) -> Iterator[Scan]:
     """The scans under a root, by name.
 
     Args:
         root: the folder that holds `scans/`, or that folder itself.
         settings: default ScannetSettings().
+        as_published: without settings: ScannetSettings.published().
+        options: without settings: single fields of them, texts as well.
 
     Raises:
+        ValueError: there is no such option, or its value does not fit.
         FileNotFoundError: there are no scans, no label map, or no list of the wanted split.
     """
-    settings, base = settings or ScannetSettings(), Path(root)
+    settings = settings_from(ScannetSettings, settings, as_published=as_published, options=options)
+    base = Path(root)
     scenes = _scenes(base)
     if not scenes:
         raise FileNotFoundError(f"{root} holds no scan of ScanNet; expected scans/scene0000_00 and the like")

@@ -22,6 +22,7 @@ from training.scans.reading.groups import read_groups, read_json, read_segments,
 from training.scans.reading.labels import SCANNETPP, SCANNETPP_EXCLUDED, SCANNETPP_RENAMED, listed_category
 from training.scans.reading.listing import SPLITS, lacking, names_in_split, subfolders
 from training.scans.reading.mesh import read_vertices
+from training.scans.reading.options import settings_from
 from training.scans.reading.video import CODECS, VideoFacts, all_pictures, resized, video_facts, write_video
 from training.scans.reading.visible import point_boxes
 from training.scans.scan import Content, Scan
@@ -68,17 +69,23 @@ def recognizes(root: str) -> bool:
     return bool(_scenes(Path(root)))
 
 
-def read_scans(root: str, settings: ScannetppSettings | None = None) -> Iterator[Scan]:
+def read_scans(
+    root: str, settings: ScannetppSettings | None = None, *, as_published: bool = False, **options
+) -> Iterator[Scan]:
     """The scans under a root, by name.
 
     Args:
         root: the folder that holds `data/`, or that folder itself.
         settings: default ScannetppSettings().
+        as_published: without settings: ScannetppSettings.published().
+        options: without settings: single fields of them, texts as well.
 
     Raises:
+        ValueError: there is no such option, or its value does not fit.
         FileNotFoundError: there are no scans, or no list of the wanted split.
     """
-    settings, base = settings or ScannetppSettings(), Path(root)
+    settings = settings_from(ScannetppSettings, settings, as_published=as_published, options=options)
+    base = Path(root)
     scenes = _scenes(base)
     if not scenes:
         raise FileNotFoundError(f"{root} holds no scan of ScanNet++; expected data/ID/scans and data/ID/iphone")

@@ -88,7 +88,7 @@ def read_label_map(path: Path) -> dict[str, int]:
         FileNotFoundError: no such file.
         ValueError: it lacks a column, or has a line that is not like its header.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t")
         lacking = {"raw_category", "nyu40id"} - set(rows.fieldnames or ())
         if lacking:

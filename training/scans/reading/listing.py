@@ -25,7 +25,7 @@ def names_in_split(roots: Sequence[Path], file_name: str, split: str) -> frozens
     for root in roots:
         path = root / file_name
         if path.is_file():
-            names = frozenset(path.read_text(encoding="utf-8").split())
+            names = frozenset(path.read_text(encoding="utf-8", errors="replace").split())
             if not names:
                 raise ValueError(f"{path} names no scan")
             return names
