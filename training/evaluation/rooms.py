@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,30 +9,30 @@ from training.evaluation.files import write_json
 from training.evaluation.summary import BASELINES
 
 _TASK_KEYS = ("score", "n", "low", "high", "balanced")
-_MAKER = "training.qa.rooms"
 
 
 def make_rooms(folder: Path, *, seed: int, rooms: int) -> Path:
-    """A question set of so many flats, from the first seed on; a set that is whole already stays.
+    """A question set of so many flats; one that is whole already stays, one that was begun is gone on with.
 
     Args:
         folder: of the set.
         seed: of the first flat.
         rooms: how many flats.
 
+    Returns:
+        The folder.
+
     Raises:
-        ValueError: this checkout has no maker of simulated question sets.
+        ValueError: the simulator is not installed, no flat is wanted, or the folder holds another set.
     """
     try:
-        maker = importlib.import_module("training.qa.rooms")
-    except ModuleNotFoundError as error:
-        if not _MAKER.startswith(error.name or ""):
-            raise
+        from training.qa.rooms import write_question_set
+    except ImportError as error:
         raise ValueError(
-            f"--benchmark rooms makes its questions with {_MAKER}, which is not in this checkout; "
-            "give the folder of a question set instead"
+            f"--benchmark rooms films simulated flats, and the simulator is not whole ({error}); run "
+            ".venv/bin/pip install -c constraints.txt -e '.[sim,train]', or give the folder of a question set"
         ) from error
-    return maker.write_question_set(folder, seed=seed, rooms=rooms)
+    return write_question_set(folder, seed=seed, rooms=rooms)
 
 
 def write_summary(
