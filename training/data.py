@@ -175,8 +175,8 @@ class Packs(Dataset):
             return {"features": found[0], "times": found[1]}
         pixels, times = read_pixels(sample.path, self._config.frames, self._model.siglip.image_size)
         inputs = {"pixels": pixels, "times": times}
-        if self._config.features == PUBLISHED_FEATURES:
-            inputs["tokens"] = read_published(published_path(sample), len(pixels))
+        if self._config.features == PUBLISHED_FEATURES and (path := published_path(sample)).is_file():
+            inputs["tokens"] = read_published(path, len(pixels))
         return inputs
 
     def _packed(self, spec: PackSpec, times: Times, **inputs) -> LoadedPack:

@@ -177,7 +177,13 @@ def test_published_files_are_read(model, samples, make_run):
     loaded = packs[PackSpec(0, 0, (0, 1))]
     assert torch.equal(loaded.tokens[1], patch)
     assert loaded.pixels is not None  # SigLIP's features are not in these files
-    assert "no file" in packs[PackSpec(0, 0, (4, 5))].fault[1]
+    # as published: where there is no file, CUT3R is run
+    without = packs[PackSpec(0, 0, (4, 5))]
+    assert without.tokens is None
+    assert without.fault is None
+    torch.save({"camera_tokens": features.camera[:2], "patch_tokens": features.patch[:2]}, path)
+    assert "made of 2 frames, 3 are sampled now" in packs[PackSpec(0, 0, (0, 1))].fault[1]
+    path.unlink()
 
 
 def test_published_path_replaces_as_published(samples):

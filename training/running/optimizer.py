@@ -79,7 +79,7 @@ class SharedAdamW:
         self._processes.gather(self._weights, self._piece.data)
 
     def state(self) -> dict[str, Tensor]:
-        """AdamW's memory by parameter, whoever has which piece of it; all processes must ask together."""
+        """AdamW's memory by parameter, whoever has which piece; all ask together, the leading one gets it."""
         state = self._adam.state.get(self._piece)
         if not state:
             return {}
@@ -87,7 +87,8 @@ class SharedAdamW:
         for moment in _MOMENTS:
             whole = torch.empty_like(self._weights)
             self._processes.gather(whole, state[moment])
-            tensors |= {f"{moment}.{name}": window.cpu().clone() for name, window in self._windows(whole).items()}
+            if self._processes.leads:
+                tensors |= {f"{moment}.{name}": window.cpu().clone() for name, window in self._windows(whole).items()}
         return tensors
 
     def load(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:

@@ -50,10 +50,10 @@ def run_training(config: RunConfig, processes: Processes) -> Outcome:
     samples = read_samples(
         Path(config.data), Path(config.videos) if config.videos else None, sampling=config.sampling, seed=config.seed
     )
-    missing_videos(samples, features=bool(config.features))
-    model = start_model(config, processes.device)
-    cache = None
-    if config.features and config.features != PUBLISHED_FEATURES:
+    cached = config.features not in ("", PUBLISHED_FEATURES)
+    missing_videos(samples, features=cached)
+    model, cache = start_model(config, processes.device), None
+    if cached:
         cache = FeatureCache.open(Path(config.features), model, config.frames)
     run = Run(
         model,
