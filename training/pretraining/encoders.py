@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from training.checkpoint import replace_folder, whole_folder
 from vlm3r_core.checkpoint.published import read_json
 from vlm3r_core.checkpoint.saved import from_plain, to_json
-from vlm3r_core.config import Cut3rConfig, ModelConfig, SiglipConfig
+from vlm3r_core.config import MODEL_PRESETS, Cut3rConfig, ModelConfig, SiglipConfig
 from vlm3r_core.loading import build, randomize
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.weights.convert import save_model
@@ -96,26 +96,26 @@ def load_encoders(model: VLM3R, folder: Path | str, parts: tuple[str, ...] | Non
     return parts
 
 
-def save_start(folder: Path, encoders: Path, base: ModelConfig, seed: int) -> None:
+def save_start(folder: Path, encoders: Path, preset: str, seed: int) -> None:
     """Writes a model folder to train further: the encoders of a folder, everything else seeded random weights.
 
     Args:
         folder: to make, in place of an older one.
         encoders: folder with both.
-        base: sizes and switches of the rest, a preset.
+        preset: name of the one that has the sizes and switches of the rest.
         seed: of the random weights.
 
     Raises:
         FileNotFoundError, ValueError: as load_encoders.
         OSError: it cannot be written; an older one stays.
     """
-    config = encoders_config(encoders, base)
+    config = encoders_config(encoders, MODEL_PRESETS[preset])
     model = build(config, torch.device("cpu"), torch.float32)
     randomize(model, seed)
     load_encoders(model, encoders, ("siglip", "cut3r"))
     fresh = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
-    save_model(model.named_parameters(), config, base.name, fresh, dtype="float32")
+    save_model(model.named_parameters(), config, preset, fresh, dtype="float32")
     replace_folder(fresh, folder)
 
 

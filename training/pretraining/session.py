@@ -15,7 +15,6 @@ from training.pretraining.loop import PretrainRun, Progress
 from training.pretraining.settings import PretrainConfig
 from training.pretraining.vision import Vision
 from training.running.processes import Processes
-from vlm3r_core.config import MODEL_PRESETS
 from vlm3r_core.loading import build
 from vlm3r_core.model.vlm3r import VLM3R
 
@@ -87,5 +86,5 @@ def _finish(config: PretrainConfig, model: VLM3R, progress: Progress, encoder: s
     save_encoders(folder / ENCODERS, model, ("siglip", "cut3r") if both else (encoder,), record)
     _log.info("%s has the encoders", folder / ENCODERS)
     if both:
-        save_start(folder / MODEL, folder / ENCODERS, MODEL_PRESETS[config.model], config.seed)
+        save_start(folder / MODEL, folder / ENCODERS, config.model, config.seed)
         _log.info("%s is a model with them whose rest is random", folder / MODEL)
