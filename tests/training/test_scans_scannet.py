@@ -8,6 +8,7 @@ import pickle
 import shutil
 import zipfile
 import zlib
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -34,9 +35,11 @@ from scipy.spatial import ConvexHull
 
 from training.make_qa import main as make_qa
 from training.scans import scannet
+from training.scans.arkitscenes import ArkitSettings
 from training.scans.reading.mesh import box_around, read_vertices
 from training.scans.reading.sens import open_sens
 from training.scans.scannet import ScannetSettings
+from training.scans.scannetpp import ScannetppSettings
 from vlm3r_core.clip import open_clip, sample_uniform
 from vlm3r_core.scene.metadata import frames_to_json, scene_from_json, scene_to_json
 
@@ -212,6 +215,12 @@ def test_options_are_settings_by_name(root):
     ):
         with pytest.raises(ValueError, match=reason):
             list(scannet.read_scans(str(root), **wrong))
+
+
+def test_every_option_is_described(repo_dir):
+    text = (repo_dir / "docs" / "scans.md").read_text()
+    for kind in (ScannetSettings, ScannetppSettings, ArkitSettings):
+        assert [item.name for item in fields(kind) if f"`{item.name}`" not in text] == []
 
 
 def test_question_set_of_a_whole_and_a_damaged_scan(copy, tmp_path):
