@@ -6,7 +6,7 @@ PYTHON ?= python3
 RUN := set -e; . .venv/vlm3r_env.sh; exec .venv/bin/python
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint smoke bench clean
 
 setup:
 	@$(PYTHON) bootstrap.py
@@ -19,6 +19,10 @@ test: setup
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+# From flats to questions, a trained adapter and a table of scores, in minutes.
+smoke: setup
+	@$(RUN) -m training.smoke $(ARGS)
 
 bench: setup
 	@mkdir -p out
