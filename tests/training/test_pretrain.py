@@ -8,7 +8,7 @@ import shutil
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from training.pretraining.encoders import encoders_config, load_encoders, record
 from training.pretraining.geometry import Geometry
 from training.pretraining.session import start_encoders
 from training.pretraining.settings import FIRST_HELD_OUT, PretrainConfig
+from training.pretraining.vision import Vision
 from vlm3r_core.loading import build, load
 
 SCORES = "scores.jsonl"
@@ -122,29 +123,43 @@ def test_geometry_goes_on_bit_for_bit(words, tower, tmp_path, changes):
     ]
 
 
-def test_all_that_learns_gets_a_gradient(nano_spec):
+def random_batch(clips: int) -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    T_WC = torch.eye(4).repeat(clips, 3, 1, 1)
+    T_WC[:, :, 0, 3] = torch.arange(3) * 0.1
+    return Batch(
+        torch.rand(clips, 3, 3, 56, 56, generator=draw) * 2 - 1,
+        (torch.rand(clips, 3, 8, 8, generator=draw) * 3 - 0.3).clamp(min=0),
+        torch.randint(0, 12, (clips, 3, 8, 8), generator=draw, dtype=torch.uint8),
+        T_WC,
+        torch.rand(clips, 8, 8, 3, generator=draw),
+    )
+
+
+def nano_objective(spec: str, objective: str, **changes) -> Geometry | Vision:
+    settings = {"siglip_input": False, "motion_columns": 8, "clip_frames": 3}
+    config = PretrainConfig(objective=objective, model=spec, **settings | changes)
+    made = {"geometry": Geometry, "vision": Vision}[objective](start_encoders(config, torch.device("cpu")), config)
+    for parameter in made.learned().values():
+        parameter.requires_grad_(True)
+    return made
+
+
+@pytest.mark.parametrize("changes", [{"head": "linear"}, {"head": "dpt", "rgb_weight": 1.0}], ids=["linear", "dpt"])
+def test_all_that_learns_gets_a_gradient(nano_spec, changes):
     """A weight without one would only decay."""
-    for head, rgb in (("linear", 0.0), ("dpt", 1.0)):
-        config = PretrainConfig(
-            model=nano_spec, siglip_input=False, head=head, rgb_weight=rgb, motion_columns=8, clip_frames=3
-        )
-        objective = Geometry(start_encoders(config, torch.device("cpu")), config)
-        T = torch.eye(4).repeat(2, 3, 1, 1)
-        T[:, :, 0, 3] = torch.arange(3) * 0.1
-        batch = Batch(
-            torch.rand(2, 3, 3, 56, 56) * 2 - 1,
-            torch.rand(2, 3, 8, 8) + 1,
-            torch.zeros(2, 3, 8, 8, dtype=torch.uint8),
-            T,
-            torch.rand(2, 8, 8, 3),
-        )
-        learned = objective.learned()
-        for parameter in learned.values():
-            parameter.requires_grad_(True)
-        objective(batch, 0)["loss"].backward()
-        without = [name for name, parameter in learned.items() if parameter.grad is None]
-        # the state's last decoder level and the last memory write are read by nothing in a clip that ends there
-        assert [name for name in without if "write_blocks" not in name] == []
+    geometry = nano_objective(nano_spec, "geometry", **changes)
+    geometry(random_batch(2), 0)["loss"].backward()
+    assert [name for name, parameter in geometry.learned().items() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("objective", ["vision", "geometry"])
+def test_processes_that_share_the_clips_minimise_the_same(nano_spec, objective):
+    made, batch = nano_objective(nano_spec, objective), random_batch(4)
+    halves = [Batch(*(getattr(batch, item.name)[part] for item in fields(batch))) for part in (slice(2), slice(2, 4))]
+    with torch.no_grad():
+        whole, parts = made(batch, 5)["loss"], [made(half, 5)["loss"] for half in halves]
+    assert sum(parts).item() / 2 == pytest.approx(whole.item(), rel=1e-5)
 
 
 def test_a_signal_saves_and_the_run_goes_on(words, tmp_path):

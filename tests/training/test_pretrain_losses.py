@@ -64,8 +64,8 @@ def test_shares_of_classes():
 
 
 def test_foreground_counts_as_often_as_it_is_told_to():
-    logits = torch.tensor([[0.0, 2.0], [0.0, 0.0]])
-    shares = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    logits = torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])
+    shares = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     things = torch.tensor([False, True])
     wall, thing = math.log(1 + math.e**2), math.log(2)
     assert soft_classes(logits, shares, things, 3.0).item() == pytest.approx((wall + 3 * thing) / 4)

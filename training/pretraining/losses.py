@@ -56,12 +56,14 @@ def confident_distance(predicted: Tensor, true: Tensor, confidence: Tensor, vali
         factor: [B], metres; both are divided by it.
 
     Returns:
-        Mean over the valid points, a scalar.
+        Mean over the valid points of a clip, and over the clips: a scalar.
 
     Source: DUSt3R and CUT3R, confidence loss with alpha 0.2.
     """
     distance = (predicted - true).norm(dim=-1) / factor[:, None, None, None]
-    return (confidence * distance - _ALPHA * confidence.log())[valid].mean()
+    costs = (confidence * distance - _ALPHA * confidence.log()) * valid
+    # clip by clip, so that processes which share the clips of a step minimise the same
+    return (costs.flatten(1).sum(dim=1) / valid.flatten(1).sum(dim=1).clamp(min=1)).mean()
 
 
 def pose_loss(predicted: Tensor, true: Tensor, factor: Tensor) -> Tensor:
@@ -98,14 +100,14 @@ def soft_classes(logits: Tensor, shares: Tensor, foreground: Tensor, weight: flo
     """Cross entropy against shares of classes; cells full of foreground count `weight` times.
 
     Args:
-        logits: [..., C].
-        shares: [..., C], sums of 1.
+        logits: [N, ..., C]; each of the N frames counts the same.
+        shares: [N, ..., C], sums of 1.
         foreground: bool [C].
         weight: at least 1.
     """
-    losses = cross_entropy(logits.flatten(0, -2), shares.flatten(0, -2), reduction="none")
-    weights = 1 + (weight - 1) * shares[..., foreground].sum(dim=-1).flatten()
-    return (losses * weights).sum() / weights.sum()
+    losses = cross_entropy(logits.flatten(0, -2), shares.flatten(0, -2), reduction="none").view(len(logits), -1)
+    weights = 1 + (weight - 1) * shares[..., foreground].sum(dim=-1).flatten(1)
+    return ((losses * weights).sum(dim=1) / weights.sum(dim=1)).mean()
 
 
 def confusion(predicted: Tensor, true: Tensor, count: int) -> Tensor:
