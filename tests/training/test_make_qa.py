@@ -16,12 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from training.benchmarks.question_set import read_question_set
 from training.make_qa import main
 from training.qa.files import REJECTED, STATISTICS, disk_full, file_name
+from training.qa.make import make_question_set
 from training.qa.settings import QaSettings
+from training.scans.scan import Content, Scan
+from vlm3r_core.scene.box import OrientedBox
+from vlm3r_core.scene.graph import CameraFrame, PinholeCamera, SceneGraph, SceneObject, VisibleObject
 from vlm3r_core.scene.scoring import is_choice
+from vlm3r_core.scene.tasks import GeneratorSettings
 
 pytest.importorskip("pyarrow", reason="the table of a question set needs pyarrow (extra `train`)")
 
@@ -210,6 +216,47 @@ def test_damaged_scans_are_skipped_with_their_reason(scenes, tmp_path):
     assert "room_size_m2 must not be negative" in reasons["negative"]
     assert reasons["scene01"] == "the scene is there twice, made/scene01 came first"
     assert all(reason in (tmp_path / "set" / STATISTICS).read_text(encoding="utf-8") for reason in ("there twice",))
+
+
+def filmed_scan(folder: Path) -> Scan:
+    """A scan with eight frames in a folder of images; tracking was lost in two of them."""
+    objects = tuple(
+        SceneObject(name, OrientedBox([2.0 + 0.7 * place, 1.5 - place, 0.4], [0.3, 0.4, 0.5], np.eye(3)), place)
+        for place, name in enumerate(("bed", "chair", "lamp", "sofa"))
+    )
+    frames = []
+    for number in range(8):
+        T_WC = np.eye(4)
+        T_WC[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+        T_WC[:3, 3] = [-0.4 * number, 0.0, 1.0]
+        visible = tuple(VisibleObject(place, (place * 10, 10, place * 10 + 8, 30)) for place in range(4))
+        lost = None if number == 2 else np.full((4, 4), np.nan)
+        frames.append(CameraFrame(number, lost if number in (2, 5) else T_WC, visible))
+        Image.fromarray(np.full((48, 64, 3), 20 * number, np.uint8)).save(folder / f"{number:02d}.png")
+    camera = PinholeCamera(32.0, 32.0, 32.0, 24.0, 64, 48)
+    counts = dict.fromkeys(("bed", "chair", "lamp", "sofa"), 1)
+    graph = SceneGraph("film", objects, counts, 9.0, dataset="scannet", camera=camera, frames=tuple(frames))
+    return Scan("scannet", "film", lambda work: Content(graph, folder))
+
+
+def test_frames_without_a_pose_are_never_asked_about(tmp_path):
+    (tmp_path / "images").mkdir()
+    settings = QaSettings(generator=GeneratorSettings(truth="exact", per_scene=6), balance=False, pictures=1)
+    out, origin = tmp_path / "set", {"scans": "film", "reader": "made"}
+    scans = [filmed_scan(tmp_path / "images")]
+    made = make_question_set(scans, out, settings, origin=origin, progress=False)
+    rows = [json.loads(line) for line in (out / "questions.jsonl").open(encoding="utf-8")]
+    asked = {number for row in rows for number in row["frame_indices"]}
+    assert asked
+    assert not asked & {2, 5}
+    assert {"camera_obj_abs_dist", "camera_displacement", "obj_obj_relative_pos_nf"} <= {row["task"] for row in rows}
+    assert "NaN" not in (out / "questions.jsonl").read_text(encoding="utf-8")
+    rejected = json.loads((out / REJECTED).read_text(encoding="utf-8"))["candidates"]
+    assert rejected["camera_obj_abs_dist"]["no_pose"] == 1
+    # the images stay where they were, and are in the set
+    assert contents(out / "videos" / "film") == contents(tmp_path / "images")
+    assert made.manifest["scenes"] == 1
+    assert len(list(read_question_set(out))) == len(rows)
 
 
 def test_an_empty_root_is_refused(tmp_path, capsys):

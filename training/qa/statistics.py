@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from training.scans.scan import ROUTE_TASK
 from vlm3r_core.scene.baselines import TextQuestion, blind_scores, frequent_scores, random_scores
-from vlm3r_core.scene.tasks import QaItem
+from vlm3r_core.scene.tasks import TASKS, QaItem
 
 TRAIN_SCENES, TRAIN_VIDEOS, TEST_SCENES = 2_057, 1_201, 288
 # (row of the paper's tables, tasks whose names begin with it, questions of the published training set and of VSI-Bench)
@@ -28,6 +29,7 @@ PUBLISHED = (
     ("Camera-object relative distance", "camera_obj_rel_dist", 12_155 / TRAIN_VIDEOS, None),
     ("Object-object relative position", "obj_obj_relative_pos", 15_073 / TRAIN_VIDEOS, None),
 )
+ALL_TASKS = (*TASKS, ROUTE_TASK)
 _BINS = 20
 _BLIND_MOST = 20_000
 
@@ -85,7 +87,7 @@ def text_scores(items: Sequence[QaItem], seed: int) -> Mapping[str, tuple[float,
         options = tuple(map(str, item.options)) if item.is_choice and item.options else ()
         by_task[item.task].append(TextQuestion(item.task, item.question, options, truth, item.scene))
     found = {}
-    for task, questions in by_task.items():
+    for task, questions in sorted(by_task.items(), key=lambda entry: ALL_TASKS.index(entry[0])):
         tried = questions[:: max(1, -(-len(questions) // _BLIND_MOST))]
         scores = random_scores(tried), frequent_scores(tried), blind_scores(tried, seed=seed)
         found[task] = (*(float(np.mean(values)) for values in scores), len(tried))
