@@ -183,7 +183,7 @@ def test_damaged_boxes_are_left_out(copy, tmp_path):
     groups[0]["obb"]["normalizedAxes"] = [1, 1, 0] * 3
     groups[1]["obb"]["axesLengths"][0] = -1
     del groups[2]["obb"]
-    groups[3]["obb"]["centroid"] = ["a"]
+    groups[3]["obb"]["min"] = [float("nan")] * 3
     change_json(path, segGroups=groups)
     graph = opened(copy, tmp_path, video=False).graph
     assert graph.counts == {"pillow": 1}

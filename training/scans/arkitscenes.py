@@ -247,9 +247,8 @@ def _from_mov(
     if turns != placed.turns:
         path = folder / f"{mov.stem}.mp4"
         more = (turns - placed.turns) % 4
-        write_video(
-            path, (np.rot90(rgb, more) for rgb in all_pictures(mov, facts.frames)), facts.fps, codec=settings.codec
-        )
+        rgbs = (np.rot90(rgb, more) for rgb in all_pictures(mov, facts.frames))
+        write_video(path, rgbs, facts.fps, codec=settings.codec, total=facts.frames)
     numbers = sample_uniform(facts.frames, settings.frames)
     times = [placed.start_s + stamp for stamp in placed.stamps_s]
     return _Film(path, size, turns, tuple(zip(numbers, placed.stamps_s, times, strict=True)))
@@ -258,8 +257,8 @@ def _from_mov(
 def _from_pictures(pictures: dict[float, Path], turns: int, settings: ArkitSettings, path: Path) -> _Film:
     times = list(pictures)
     fps = 1.0 / float(np.median(np.diff(times))) if len(times) > 1 else 1.0
-    rgbs = (decode_compressed(picture.read_bytes()) for picture in pictures.values())
-    write_video(path, (np.rot90(rgb, turns) for rgb in rgbs), fps, codec=settings.codec)
+    rgbs = (np.rot90(decode_compressed(picture.read_bytes()), turns) for picture in pictures.values())
+    write_video(path, rgbs, fps, codec=settings.codec, total=len(times))
     facts = video_facts(path)
     numbers = sample_uniform(len(times), settings.frames)
     size = facts.size[::-1] if turns % 2 else facts.size

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
 
 from training.scans.reading.assemble import Objects, Shots, scene_graph
 from training.scans.reading.cameras import camera_of, known_pose
@@ -135,7 +134,8 @@ def _open(scene: Path, label_map: Path, settings: ScannetSettings, folder: Path)
         sens = open_sens(scene / f"{name}.sens")
         shots = _shots(scene, sens, info, T_aligned, objects, settings)
         video = folder / f"{name}.mp4"
-        write_video(video, _pictures(sens, settings), settings.fps, codec=settings.codec)
+        pictures = _pictures(sens, settings)
+        write_video(video, pictures, settings.fps, codec=settings.codec, total=len(sens.frames))
     doubled = (SCANNET_DOUBLED,) if settings.double_printers else ()
     graph = scene_graph(DATASET, name, objects, vertices, shots, seed=settings.seed, doubled=doubled)
     return Content(graph, video)
@@ -187,8 +187,7 @@ def _objects(scene: Path, vertices: np.ndarray, nyu40: dict[str, int], settings:
 
 def _pictures(sens: Sens, settings: ScannetSettings) -> Iterator[np.ndarray]:
     size = (settings.width_px, settings.height_px)
-    places = range(len(sens.frames))
-    for place in tqdm(places, desc=sens.path.stem, unit="frame", leave=False, disable=None, delay=2):
+    for place in range(len(sens.frames)):
         yield resized(sens.color(place), size)
 
 

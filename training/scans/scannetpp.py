@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from training.scans.reading.assemble import Objects, Shots, scene_graph
 from training.scans.reading.boxes import annotated_box
@@ -119,7 +118,8 @@ def _open(scene: Path, settings: ScannetppSettings, folder: Path) -> Content:
         facts = video_facts(source)
         shots = _shots(scene, facts, objects, settings)
         video = folder / f"{scene.name}.mp4"
-        write_video(video, _pictures(source, facts, settings), facts.fps, codec=settings.codec)
+        pictures = _pictures(source, facts, settings)
+        write_video(video, pictures, facts.fps, codec=settings.codec, total=facts.frames)
     return Content(scene_graph(DATASET, scene.name, objects, vertices, shots, seed=settings.seed), video)
 
 
@@ -133,30 +133,23 @@ def _objects(scene: Path, vertices: np.ndarray, settings: ScannetppSettings) -> 
         )
         if category is None:
             continue
+        number = None if settings.no_instance_ids else group.object_id
         try:
             box, bounds, extra = annotated_box(group.entry.get("obb"))
+            items.append(SceneObject(category, box, number, bounds, extra))
         except ValueError as error:
             left_out[f"its box is damaged: {error}"] += 1
             continue
-        number = None if settings.no_instance_ids else group.object_id
-        items.append(SceneObject(category, box, number, bounds, extra))
         if number is not None:
             points[number] = vertices[places]
     return Objects(tuple(items), points, left_out)
 
 
 def _pictures(source: Path, facts: VideoFacts, settings: ScannetppSettings) -> Iterator[np.ndarray]:
-    size = _shown_size(facts, settings)
-    pictures = all_pictures(source, facts.frames)
-    for rgb in tqdm(
-        pictures, desc=source.parts[-3], unit="frame", total=facts.frames, leave=False, disable=None, delay=2
-    ):
-        yield resized(rgb, size)
-
-
-def _shown_size(facts: VideoFacts, settings: ScannetppSettings) -> tuple[int, int]:
     size = (settings.width_px, settings.height_px)
-    return size[::-1] if facts.turns % 2 else size
+    size = size[::-1] if facts.turns % 2 else size
+    for rgb in all_pictures(source, facts.frames):
+        yield resized(rgb, size)
 
 
 def _shots(scene: Path, facts: VideoFacts, objects: Objects, settings: ScannetppSettings) -> Shots:

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from vlm3r_core.clip import open_clip
 from vlm3r_core.types import Frame
@@ -96,7 +97,9 @@ def resized(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
-def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float, *, codec: str = "auto") -> int:
+def write_video(
+    path: Path, pictures: Iterable[np.ndarray], fps: float, *, codec: str = "auto", total: int | None = None
+) -> int:
     """Writes an MP4 file, every picture one frame.
 
     Args:
@@ -104,6 +107,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float, *, codec
         pictures: uint8 [H, W, 3] of one size, width and height even.
         fps: frames a second.
         codec: `auto` (H.264 where PyAV encodes it, else MPEG-4), `h264` or `mpeg4`.
+        total: how many pictures there will be, for the progress bar.
 
     Returns:
         How many frames were written.
@@ -114,7 +118,7 @@ def write_video(path: Path, pictures: Iterable[np.ndarray], fps: float, *, codec
     rate = Fraction(fps).limit_denominator(1001)
     count, size, stream = 0, None, None
     with av.open(str(path), "w", format="mp4") as container:
-        for rgb in pictures:
+        for rgb in tqdm(pictures, path.stem, total, unit="frame", leave=False, disable=None, delay=2):
             if stream is None:
                 size = rgb.shape[:2]
                 stream = _stream(container, size, rate, codec)
