@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from signal import SIGTERM
 
 import torch
 from torch import nn
@@ -126,17 +127,16 @@ class PretrainRun:
         began, before, saved = time.monotonic(), progress.seconds, progress.step
         with StopRequest() as stop:
             for batch in self._batches():
-                if self.finished or stop.signal:
+                if self.finished or progress.signal:
                     break
                 values = self._step(batch)
-                progress.seconds = before + time.monotonic() - began
+                self._agree(before + time.monotonic() - began, stop.signal)
                 journal.step(progress.step, {**values, "seconds": progress.seconds}, config.batch_clips)
                 if config.measure_steps and progress.step % config.measure_steps == 0 and not self.finished:
                     self.measure()
                 if progress.step % config.save_steps == 0:
                     self._save()
                     saved = progress.step
-            progress.signal = stop.signal
         journal.close()
         if self.finished and progress.scores.get("step") != progress.step:
             self.measure()
@@ -178,6 +178,13 @@ class PretrainRun:
         progress.step += 1
         means = self.processes.sum([float(value.detach()) / self.processes.count for value in losses.values()])
         return {**dict(zip(losses, means, strict=True)), "learning_rate": rate, "gradient": length}
+
+    def _agree(self, seconds: float, signal: int) -> None:
+        """All processes end with the same step: by the first one's clock, and where any of them got a signal."""
+        clock, signals = self.processes.sum([seconds if self.processes.leads else 0.0, float(signal)])
+        self.progress.seconds = clock
+        if signals:
+            self.progress.signal = signal or SIGTERM
 
     def _skip(self, length: float) -> None:
         progress = self.progress
