@@ -200,8 +200,26 @@ def parse_run(arguments: Sequence[str] | None = None) -> tuple[str, RunConfig]:
         description="Trains a model on a question set or a mixture; goes on from the run folder's newest checkpoint.",
     )
     parser.add_argument("run", help=f"one of {', '.join(RUNS)}")
-    hints = get_type_hints(RunConfig)
-    for item in fields(RunConfig):
+    add_settings(parser, RunConfig)
+    given = vars(parser.parse_args(arguments))
+    name = given.pop("run")
+    check_choice("run", name, tuple(RUNS))
+    config = replace(RUNS[name], **given)
+    return name, replace(config, out=config.out or str(Path("out", "train", name)))
+
+
+def add_settings(parser: argparse.ArgumentParser, settings: type, *, but: Sequence[str] = ()) -> None:
+    """Lets a command line change the fields of a dataclass of settings; those it does not name are left out.
+
+    Args:
+        parser: of the command line.
+        settings: the dataclass.
+        but: fields that have no option.
+    """
+    hints = get_type_hints(settings)
+    for item in fields(settings):
+        if item.name in but:
+            continue
         names = dict.fromkeys((f"--{item.name}", f"--{item.name.replace('_', '-')}"))
         known = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
         parser.add_argument(
@@ -212,11 +230,6 @@ def parse_run(arguments: Sequence[str] | None = None) -> tuple[str, RunConfig]:
             metavar=hints[item.name].__name__.upper(),
             help=f"{item.metadata['doc']}{known}".replace("%", "%%"),
         )
-    given = vars(parser.parse_args(arguments))
-    name = given.pop("run")
-    check_choice("run", name, tuple(RUNS))
-    config = replace(RUNS[name], **given)
-    return name, replace(config, out=config.out or str(Path("out", "train", name)))
 
 
 def differences(one: dict[str, Any], other: dict[str, Any], *, ignore: Sequence[str] = ()) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
+from training.config import add_settings
 from vlm3r_core.config import MODEL_PRESETS, ModelConfig, check_choice, check_settings, setting
 
 OBJECTIVES = ("vision", "geometry")
@@ -134,25 +135,7 @@ def parse_pretrain(arguments: Sequence[str] | None = None) -> PretrainConfig:
         description="Pre-trains a small encoder on simulated flats; goes on from the run folder's newest checkpoint.",
     )
     parser.add_argument("objective", help=f"one of {', '.join(OBJECTIVES)}")
-    hints = get_type_hints(PretrainConfig)
-    for item in fields(PretrainConfig)[1:]:
-        names = dict.fromkeys((f"--{item.name}", f"--{item.name.replace('_', '-')}"))
-        known = f" ({', '.join(item.metadata['choices'])})" if item.metadata["choices"] else ""
-        parser.add_argument(
-            *names,
-            dest=item.name,
-            type=_truth if hints[item.name] is bool else hints[item.name],
-            default=argparse.SUPPRESS,
-            metavar=hints[item.name].__name__.upper(),
-            help=f"{item.metadata['doc']}{known}; by default {item.default!r}".replace("%", "%%"),
-        )
+    add_settings(parser, PretrainConfig, but=("objective",))
     given: dict[str, Any] = vars(parser.parse_args(arguments))
     config = PretrainConfig(**given)
     return replace(config, run_dir=config.run_dir or str(Path("out", "pretrain", config.objective)))
-
-
-def _truth(text: str) -> bool:
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.lower() not in words:
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return words[text.lower()]
