@@ -216,7 +216,10 @@ def _on_ray(arguments: argparse.Namespace) -> dict[str, str]:
             "--ray needs the package ray, which is not installed; install it, or start several processes with --shard"
         ) from error
     ray.init(address=os.environ.get("RAY_ADDRESS"), ignore_reinit_error=True)
-    remote = ray.remote(num_cpus=1 + arguments.workers, num_gpus=int(arguments.device.startswith("cuda")))(_share)
+    # by its module's name: what belongs to a script would be sent with all it refers to, which cannot be sent
+    from training.features import _share as share
+
+    remote = ray.remote(num_cpus=1 + arguments.workers, num_gpus=int(arguments.device.startswith("cuda")))(share)
     found = ray.get([remote.remote(arguments, shard, arguments.ray) for shard in range(arguments.ray)])
     return {path: reason for share in found for path, reason in share.items()}
 
@@ -233,7 +236,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="this process's share of the videos")
-    parser.add_argument("--ray", type=int, default=0, metavar="N", help="run N shares on a Ray cluster")
+    parser.add_argument("--ray", type=int, default=0, metavar="N", help="run N shares on a Ray cluster, with --device cuda a GPU each")
     arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
