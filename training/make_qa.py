@@ -54,7 +54,7 @@ def _settings(args: argparse.Namespace, simulated: bool):
         as_published=args.as_published,
         wording=args.wording,
         per_scene=args.per_scene,
-        caps=_caps(args.per_scene_caps),
+        caps=_caps(args.per_scene_caps, train=args.train_caps),
         numeric_options=args.numeric_options,
         # where pictures are rendered, a person looking at them must agree
         clear_in_image=simulated and not args.as_published,
@@ -63,10 +63,10 @@ def _settings(args: argparse.Namespace, simulated: bool):
     return QaSettings(tuple(args.tasks.split(",")), args.seed, generator, not args.no_balance, args.pictures)
 
 
-def _caps(text: str) -> tuple[tuple[str, int], ...]:
-    from vlm3r_core.scene.tasks import expand_tasks
+def _caps(text: str, *, train: bool) -> tuple[tuple[str, int], ...]:
+    from vlm3r_core.scene.tasks import VSTI_TRAIN_CAPS, expand_tasks
 
-    found: dict[str, int] = {}
+    found: dict[str, int] = dict(VSTI_TRAIN_CAPS) if train else {}
     for pair in filter(None, text.split(",")):
         name, _, number = pair.partition("=")
         if not number.isdigit():
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--wording", choices=("vlm3r", "vsibench"), default="vlm3r", help="of the questions (default: %(default)s)")
     add("--per-scene", type=int, default=0, help="questions of a task from a scene at most (default: as published)")
     add("--per-scene-caps", default="", metavar="TASK=N,...", help="the same for single tasks")
+    add("--train-caps", action="store_true", help="camera tasks as often as in the published training files, not test")
     add("--numeric-options", action="store_true", help="options for questions whose answer is a number, too")
     add("--no-balance", action="store_true", help="leave answers and letters as scene by scene makes them")
     add("--fps", type=float, default=0.0, help="frames a second of the raw videos (default: known by dataset)")

@@ -309,6 +309,12 @@ def test_caps_and_unknown_tasks(scenes, tmp_path, capsys):
     assert "TASK=NUMBER" in capsys.readouterr().err
 
 
+def test_training_caps_are_the_published_ones(scenes, tmp_path):
+    assert run(scenes, tmp_path / "set", "--train-caps", "--tasks", "object_counting", "--pictures", "0") == 0
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text(encoding="utf-8"))
+    assert ["obj_obj_relative_pos_nf", 120] in manifest["settings"]["generator"]["caps"]
+
+
 def test_routes_belong_to_all_and_vsi_only():
     assert "route_planning" in QaSettings(("all",)).tasks
     assert QaSettings(("route_planning",)).generated == ()

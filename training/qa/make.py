@@ -100,6 +100,7 @@ def _finished(out: Path, made_with: Mapping) -> dict | None:
         return None
     manifest = json.loads(path.read_text(encoding="utf-8"))
     _check_same(out, manifest, made_with)
+    shutil.rmtree(out / files.PARTS, ignore_errors=True)  # left where a run ended just after the manifest
     return manifest
 
 

@@ -128,15 +128,19 @@ def _frames_named(item: QaItem, graph: SceneGraph) -> list[CameraFrame]:
 
 
 def _frames_showing(graph: SceneGraph, marked: Sequence[tuple[SceneObject, tuple[int, int, int]]]) -> list[CameraFrame]:
-    """Frames, in order, that together show each marked category as large as can be; the first one where none does."""
-    best: dict[str, tuple[int, int]] = {}
+    """Frames, in order, that together show each marked category as large as can be, of a single one each object.
+
+    The first frame where none shows any.
+    """
+    best: dict[str | int, tuple[int, int]] = {}
     category_of = {thing.instance_id: thing.category for thing, _ in marked if thing.instance_id is not None}
     for place, frame in enumerate(graph.frames):
         for seen in frame.visible:
             if seen.instance_id in category_of:
                 area = (seen.bbox_px[2] - seen.bbox_px[0] + 1) * (seen.bbox_px[3] - seen.bbox_px[1] + 1)
-                category = category_of[seen.instance_id]
-                best[category] = max(best.get(category, (0, 0)), (area, -place))
+                alone = len(set(category_of.values())) == 1
+                key = seen.instance_id if alone else category_of[seen.instance_id]
+                best[key] = max(best.get(key, (0, 0)), (area, -place))
     places = sorted({-place for _, place in list(best.values())[:_FRAMES]})
     return [graph.frames[place] for place in places or (0,)]
 

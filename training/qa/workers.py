@@ -117,6 +117,7 @@ def _job(scan: Scan, out: Path, settings: QaSettings) -> bytes:
 
 
 def _ray():
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report home
     try:
         import ray
     except ImportError:
