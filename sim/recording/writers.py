@@ -18,7 +18,8 @@ from sim.env import Observation
 
 # H.264 where the installed PyAV can encode it; every reader knows MPEG-4 part 2 too.
 _CODECS = ("libx264", "libopenh264", "mpeg4")
-_CRF = "18"
+# x264's macroblock tree and weighted prediction give other bytes from run to run, whatever its threads
+_X264 = {"crf": "18", "preset": "veryfast", "bf": "0", "x264-params": "mbtree=0:weightp=0"}
 _BITS_PER_PIXEL = 0.5  # of encoders without a constant quality
 _WORLD_FRAME = "map"
 _TOPIC = "/camera"
@@ -70,9 +71,10 @@ class VideoWriter:
         known = [name for name in _CODECS if name in self._av.codecs_available and self._can_encode(name)]
         if not known:
             raise ValueError(f"PyAV {self._av.__version__} has none of {', '.join(_CODECS)}; record a folder or bag")
-        options = {"crf": _CRF, "preset": "veryfast"} if known[0] == "libx264" else {}
+        options = _X264 if known[0] == "libx264" else {}
         stream = self._container.add_stream(known[0], rate=self._rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.thread_count = 1  # the same bytes on every machine
         if not options:
             stream.bit_rate = int(_BITS_PER_PIXEL * width * height * self._rate)
         return stream
