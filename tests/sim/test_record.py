@@ -211,6 +211,13 @@ def test_same_seed_same_files(tmp_path):
         assert one.read_bytes().replace(b'"a"', b'"b"') == two.read_bytes()
 
 
+def test_a_video_has_the_same_bytes_on_every_run(tmp_path):
+    """x264 is not deterministic as it comes; an encoder that is not shows within a few runs."""
+    for number in range(4):
+        recorded(tmp_path / f"{number}.mp4")
+    assert len({(tmp_path / f"{number}.mp4").read_bytes() for number in range(4)}) == 1
+
+
 class Pulled(Exception):
     """Someone pulls the plug."""
 
