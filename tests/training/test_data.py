@@ -60,6 +60,21 @@ def test_question_set_without_a_training_file(tmp_path):
     assert sample.turns[1] == "B"
 
 
+def test_questions_alone_are_put_into_words(tmp_path):
+    choice = {"id": 0, "question_type": "object_rel_distance", "video": "v.mp4", "question": "Which?"}
+    choice |= {"options": ["A. sofa", "B. lamp"], "ground_truth": "lamp", "mc_answer": "B"}
+    number = {"id": 1, "question_type": "object_counting", "video_path": "w.mp4", "question": "How many?"}
+    number |= {"options": None, "ground_truth": 3, "mc_answer": None}
+    (tmp_path / "questions.json").write_text(json.dumps([choice, number]))
+    first, second = read_samples(tmp_path / "questions.json")
+    assert (first.id, first.video, first.turns[1]) == ("0", "v.mp4", "B")
+    assert "Options:\nA. sofa\nB. lamp" in first.turns[0]
+    assert (second.video, second.turns[1]) == ("w.mp4", "3")
+    (tmp_path / "questions.json").write_text(json.dumps([choice | {"question_type": "unheard_of"}]))
+    with pytest.raises(ValueError, match=r"questions.json\[0\]: question_type must be one of"):
+        read_samples(tmp_path / "questions.json")
+
+
 def test_sampling_strategies():
     samples = [Sample(str(n), Path(), "v", ("q", "a")) for n in range(11)]
 

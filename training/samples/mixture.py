@@ -15,6 +15,7 @@ from training.benchmarks.question_set import QUESTIONS, read_question_set
 from training.benchmarks.rows import read_rows
 from training.samples.sample import Sample, sample_from_row
 from vlm3r_core.labels import IMAGE_MARK
+from vlm3r_core.scene.formatting import training_item
 
 TRAINING_FILE = "train.json"
 _SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -28,8 +29,9 @@ def read_samples(data: Path, videos: Path | None = None, *, sampling: str = "all
     """Every sample of a data set, in the order of its files.
 
     Args:
-        data: a question set folder of training.make_qa; a .json, .jsonl or .parquet file of samples; or a .yaml mixture
-            of such files, `datasets: [{json_path, sampling_strategy}, ...]`.
+        data: a question set folder of training.make_qa; a .json, .jsonl or .parquet file of conversations, or of
+            questions with their answers; or a .yaml mixture of such files,
+            `datasets: [{json_path, sampling_strategy}, ...]`.
         videos: folder the videos' paths are relative to; None: the folder of the file that names them.
         sampling: which of them, see `choose`.
         seed: of what `random:` chooses.
@@ -88,7 +90,17 @@ def _file(path: Path, videos: Path | None) -> list[Sample]:
     if path.suffix not in _SUFFIXES:
         raise ValueError(f"{path} must end in {', '.join(_SUFFIXES)} or .yaml, or be a question set folder")
     root = videos or path.parent
-    return [sample_from_row(row, root, f"{path}[{index}]") for index, row in enumerate(read_rows(path))]
+    return [_sample(row, root, f"{path}[{index}]") for index, row in enumerate(read_rows(path))]
+
+
+def _sample(row: dict[str, Any], root: Path, place: str) -> Sample:
+    """Of a conversation, or of a question with its answer as generators write it, which is put into words first."""
+    if "conversations" not in row and "question" in row:
+        try:
+            row = training_item(row) | {"id": row.get("id"), "video": row.get("video") or row.get("video_path")}
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from error
+    return sample_from_row(row, root, place)
 
 
 def _question_set(folder: Path, videos: Path | None) -> Iterator[Sample]:
