@@ -11,6 +11,7 @@ from training.pretraining.losses import (
     class_shares,
     confident_distance,
     confusion,
+    from_frame_before,
     pose_loss,
     scale,
     soft_classes,
@@ -55,6 +56,14 @@ def test_pose_loss_takes_either_quaternion_of_a_turn():
     assert pose_loss(moved, pose, torch.tensor([2.0])).item() == pytest.approx(2.5)
     turned = torch.cat((pose[..., :3], torch.tensor([[[0.8, -0.6, 0.0, 0.0]]])), dim=-1)
     assert pose_loss(turned, pose, torch.ones(1)).item() == pytest.approx(math.sqrt(2))
+
+
+def test_poses_seen_from_the_frame_before():
+    turns = torch.linalg.qr(torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(0))).Q
+    T_WC = torch.eye(4).repeat(2, 4, 1, 1)
+    T_WC[..., :3, :3], T_WC[..., :3, 3] = turns, torch.arange(24.0).view(2, 4, 3)
+    expected = torch.linalg.inv(T_WC[:, :-1]) @ T_WC[:, 1:]
+    assert torch.allclose(from_frame_before(T_WC), expected, atol=1e-4)
 
 
 def test_shares_of_classes():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from training.pretraining.batches import Batch
-from training.pretraining.losses import confident_distance, pose_loss, scale, true_points
+from training.pretraining.losses import confident_distance, from_frame_before, pose_loss, scale, true_points
 from training.pretraining.settings import PretrainConfig
 from training.scans.simulated_clips import sampled_pixels
 from vlm3r_core.model.cut3r import Cut3r
@@ -99,7 +99,8 @@ class Geometry(nn.Module):
         """The losses of a step by name, `loss` their sum.
 
         Source: CUT3R; facts on its training: metric samples, both point maps, poses of all views, colours.
-        Differs: points are learned for a few frames of each clip in a step, which frames is drawn anew each step.
+        Differs: points are learned for a few frames of each clip in a step, drawn anew each time; poses count once more
+        as seen from the frame before (step_weight), from which small networks learn turns much sooner.
         """
         config, frames = self._config, batch.pixels.shape[1]
         views = self._tokens(batch)
@@ -108,12 +109,16 @@ class Geometry(nn.Module):
         chosen = torch.randperm(frames, generator=generator)[:count].sort().values
         said = self._points([views[index] for index in chosen.tolist()], batch)
         own, world, valid = self._truth(batch, chosen.to(batch.depth_m.device))
+        poses = self._poses(views)
         factor = scale((own, world), (said.conf_own, said.conf_world), valid)
         losses = {
             "own": confident_distance(said.own, own, said.conf_own, valid, factor),
             "world": confident_distance(said.world, world, said.conf_world, valid, factor),
-            "pose": config.pose_weight * pose_loss(self._poses(views), T_WC_to_pose(batch.T_WC), factor),
+            "pose": config.pose_weight * pose_loss(poses, T_WC_to_pose(batch.T_WC), factor),
         }
+        if config.step_weight and frames > 1:
+            said_steps, steps = (T_WC_to_pose(from_frame_before(T)) for T in (pose_to_T_WC(poses), batch.T_WC))
+            losses["step"] = config.step_weight * pose_loss(said_steps, steps, factor)
         if config.rgb_weight:
             wanted = self.model.cut3r_pixels(batch.pixels[:, chosen].flatten(0, 1)).permute(0, 2, 3, 1)
             losses["rgb"] = config.rgb_weight * mse_loss(said.rgb.flatten(0, 1), wanted)

@@ -78,6 +78,16 @@ def pose_loss(predicted: Tensor, true: Tensor, factor: Tensor) -> Tensor:
     return off.mean() + turned.mean()
 
 
+def from_frame_before(T_WC: Tensor) -> Tensor:
+    """Poses of all frames but the first, seen from the frame before: [B, F, 4, 4] to [B, F - 1, 4, 4]."""
+    R, t = T_WC[:, :-1, :3, :3].transpose(-1, -2), T_WC[:, :-1, :3, 3]
+    seen = torch.zeros_like(T_WC[:, 1:])
+    seen[..., :3, :3] = R @ T_WC[:, 1:, :3, :3]
+    seen[..., :3, 3] = ((T_WC[:, 1:, :3, 3] - t).unsqueeze(-2) @ R.transpose(-1, -2)).squeeze(-2)
+    seen[..., 3, 3] = 1
+    return seen
+
+
 def class_shares(classes: Tensor, cells: int, count: int) -> Tensor:
     """How much of each class a cell shows.
 

@@ -59,6 +59,9 @@ class PretrainConfig:
     head_frames: int = setting(4, "frames of a clip whose points are learned in a step; 0: all", span=(0, 1024))
     bptt_frames: int = setting(0, "frames after which gradients through the state are cut; 0: never", span=(0, 1024))
     pose_weight: float = setting(1.0, "of the pose loss", span=(0, inf))
+    step_weight: float = setting(
+        1.0, "of the loss of poses seen from the frame before, which CUT3R's training has not", span=(0, inf)
+    )
     rgb_weight: float = setting(0.0, "of the colour loss; only with --head dpt", span=(0, inf))
     foreground_weight: float = setting(3.0, "of a cell full of objects, where one of walls counts 1", span=(1, inf))
     mirror: bool = setting(True, "half of the clips are seen in a mirror")
