@@ -6,7 +6,6 @@ python -m sim.convert_mesh scan.ply scan.glb
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,10 @@ import trimesh
 from PIL import Image
 from tqdm import tqdm
 
+from sim.command import run_command
 from sim.world.mesh import R_Z_UP_FROM_Y_UP, Material, Mesh, load_mesh
 from vlm3r_core.config import check_choice
 from vlm3r_core.files import write_bytes
-
-EXIT_OK, EXIT_BAD_INPUT = 0, 2
 
 
 def convert_mesh(
@@ -106,22 +104,20 @@ def _look_of(material: Material) -> trimesh.visual.material.PBRMaterial:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 0 or 2 (bad input: one line says what)."""
+    """Runs the command line; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m sim.convert_mesh", description="Converts a mesh to .glb.")
     parser.add_argument("source", help=".ply, .obj, .gltf or .glb")
     parser.add_argument("target", help=".glb to write")
     parser.add_argument("--up", choices=("auto", "y", "z"), default="auto", help="axis of the source that points up")
     parser.add_argument("--force", action="store_true", help="replace what is at the target")
     arguments = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        mesh = convert_mesh(arguments.source, arguments.target, arguments.up, overwrite=arguments.force, progress=True)
-    except (OSError, ValueError) as error:
-        print(f"sim.convert_mesh: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+    return run_command("sim.convert_mesh", lambda: _convert(arguments), "nothing was written")
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    mesh = convert_mesh(arguments.source, arguments.target, arguments.up, overwrite=arguments.force, progress=True)
     size = " x ".join(f"{length:.2f}" for length in mesh.bounds_m[1] - mesh.bounds_m[0])
     print(f"{arguments.target}: {len(mesh.faces):,} triangles in {len(mesh.parts)} parts, {size} m")
-    return EXIT_OK
 
 
 if __name__ == "__main__":

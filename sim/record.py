@@ -6,7 +6,6 @@ python -m sim.record flat:3 walk.mp4 --cover
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from tqdm import tqdm
 
 from sim.camera import CameraSettings
+from sim.command import check_writable, run_command
 from sim.env import Env, Observation
 from sim.mesh_env import WorldSettings
 from sim.recording.truth import MIN_PIXELS, walk_graph
@@ -29,7 +29,7 @@ from sim.walks import Walk, WalkSettings, make_walk
 from sim.world.render import Picture
 from sim.world.sensor import SensorSettings, blurred, noisy
 from sim.worlds import open_env
-from vlm3r_core.config import check_settings, setting
+from vlm3r_core.config import check_range, check_settings, setting
 from vlm3r_core.cpu import share_cores
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.metadata import write_metadata
@@ -38,7 +38,6 @@ from vlm3r_core.types import Frame
 KINDS = (".mp4", ".mcap", "")
 # What a cheap camera in a room does to its pictures.
 NOISY = SensorSettings(read_noise=2.0, shot_noise=0.05, depth_noise_per_m=0.002, exposure_s=0.02)
-EXIT_OK, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 2, 130
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,7 @@ def record(
         FileExistsError: there is something at the target already.
     """
     settings, target = settings or RecordSettings(), Path(target)
-    if target.suffix.lower() not in KINDS:
-        raise ValueError(
-            f"a recording's name must end in .mp4 or .mcap, or have no ending for a folder, got {target.suffix!r}"
-        )
-    empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not empty and not settings.overwrite:
-        raise FileExistsError(f"{target} exists already; give another name, or ask to overwrite it")
+    _check_target(target, settings.overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".partial"))
     try:
@@ -105,6 +98,16 @@ def record(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return graph
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.suffix.lower() not in KINDS:
+        raise ValueError(
+            f"a recording's name must end in .mp4 or .mcap, or have no ending for a folder, got {target.suffix!r}"
+        )
+    empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not empty and not overwrite:
+        raise FileExistsError(f"{target} exists already; give another name, or ask to overwrite it (--force)")
 
 
 def watch(env: Env, walk: Walk, sensor: SensorSettings | None = None, seed: int = 0) -> Iterator[Observation]:
@@ -206,19 +209,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     arguments = _parser().parse_args(argv)
     share_cores()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        print(_run(arguments))
-    except (OSError, ValueError) as error:
-        print(f"sim.record: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print("sim.record: interrupted, nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return EXIT_OK
+    return run_command("sim.record", lambda: _run(arguments), "nothing was written")
 
 
-def _run(arguments: argparse.Namespace) -> str:
+def _run(arguments: argparse.Namespace) -> None:
+    check_range("--seed", arguments.seed, 0)
+    _check_target(Path(arguments.target), arguments.force)
+    check_writable(Path(arguments.target).parent / "a file")
     width, height = arguments.size
     camera = CameraSettings(width_px=width, height_px=height, hfov_deg=arguments.hfov, height_m=arguments.height)
     walk_settings = WalkSettings(
@@ -243,7 +240,7 @@ def _run(arguments: argparse.Namespace) -> str:
     finally:
         env.close()
     shown = {item.instance_id for frame in graph.frames for item in frame.visible}
-    return (
+    print(
         f"{arguments.target}: {len(walk)} frames of {width} x {height}, {walk.duration_s:.1f} s of walking, "
         f"{len(shown)} of {len(graph.objects)} objects seen, {len(walk) / took_s:.1f} frames/s"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tqdm import tqdm
 
+from sim.command import run_command
 from sim.env import FloorMap
 from sim.reporting.floorplan import episode_plan, plan_image
 from sim.reporting.pictures import film_strip
@@ -176,17 +178,17 @@ def _run_notes(runs: list[RunData]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; prints the page's path."""
+    """Prints the page's path; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m sim.report", description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="folder of a run; report.html is written there")
     parser.add_argument("others", type=Path, metavar="OTHER_RUN_DIR", nargs="*", help="runs to compare it with")
     args = parser.parse_args(arguments)
-    try:
-        print(write_report(args.run_dir, *args.others, progress=True))
-    except (FileNotFoundError, ValueError) as error:
-        parser.exit(1, f"{error}\n")
-    return 0
+    return run_command("sim.report", lambda: _report(args), "no page was written")
+
+
+def _report(args: argparse.Namespace) -> None:
+    print(write_report(args.run_dir, *args.others, progress=True))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

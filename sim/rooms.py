@@ -6,6 +6,7 @@ python -m sim.rooms --seed 0 --count 10 --out DIR
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from sim.command import check_writable, run_command
 from sim.flats.export import write_annotations, write_glb
 from sim.flats.furnish import furnish
 from sim.flats.looks import Looks
@@ -176,8 +178,8 @@ def _graph(scene_id: str, plan: Plan, items: tuple[Item, ...], solids: Solids) -
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: writes flats with a plan of each."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes flats with a plan of each; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m sim.rooms", description="Writes furnished flats of seeds.")
     parser.add_argument("--seed", type=int, default=0, help="first seed (default 0)")
     parser.add_argument("--count", type=int, default=10, help="how many flats (default 10)")
@@ -191,7 +193,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_int("--count", options.count, lowest=1)
     except ValueError as error:
         parser.error(str(error))
-    for seed in tqdm(range(options.seed, options.seed + options.count), desc="flats"):
+    done = f"the flats that are whole stay in {options.out}"
+    return run_command("sim.rooms", lambda: _write(options, settings), done)
+
+
+def _write(options: argparse.Namespace, settings: FlatSettings) -> None:
+    check_writable(options.out / "a flat")
+    for seed in tqdm(range(options.seed, options.seed + options.count), desc="flats", unit="flat"):
         flat = make_flat(seed, settings)
         export_flat(flat, options.out)
         draw_plan(flat.plan, flat.graph).save(options.out / f"{flat.scene_id}_plan.png")
@@ -202,4 +210,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

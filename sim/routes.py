@@ -19,6 +19,7 @@ from zlib import crc32
 
 from tqdm import tqdm
 
+from sim.command import check_writable, run_command
 from sim.env import Env
 from sim.route.item import RouteItem, write_routes
 from sim.route.plan import plan_slots
@@ -133,15 +134,18 @@ def make_route_set(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Runs the command line; returns 0, 2 (bad input: one line says what) or 130 (interrupted)."""
     args = _parser().parse_args(arguments)
-    try:
-        settings = RouteSettings(**{field.name: getattr(args, field.name) for field in fields(RouteSettings)})
-        worlds = [spec for group in world_specs(args.worlds) for spec in group]
-        made = make_route_set(worlds, args.count, args.seed, settings, on_world=_painter(args.pictures))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command("sim.routes", lambda: _make(args), "no routes were written; the same command makes the same")
+
+
+def _make(args: argparse.Namespace) -> None:
+    settings = RouteSettings(**{field.name: getattr(args, field.name) for field in fields(RouteSettings)})
+    worlds = [spec for group in world_specs(args.worlds) for spec in group]
+    check_writable(args.out)
+    if args.pictures:
+        check_writable(args.pictures / "a picture")
+    made = make_route_set(worlds, args.count, args.seed, settings, on_world=_painter(args.pictures))
     write_routes(made.items, args.out)
     run = {"worlds": worlds, "count": args.count, "seed": args.seed, "settings": asdict(settings)}
     report = args.out.with_suffix(".report.json")
@@ -149,7 +153,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, part in made.report().items():
         print(f"{name}: {', '.join(f'{key} {number}' for key, number in part.items())}")
     print(f"{len(made.items)} routes in {args.out}, how they were made in {report}")
-    return 0
 
 
 def _too_few(where: str, found: int, missing: Sequence[Slot], rejected: Counter) -> str:

@@ -20,9 +20,10 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sim.agent import AGENTS, AgentSettings, make_agent
+from sim.command import EXIT_FAILED, EXIT_OK, check_writable, run_command
 from sim.env import Env
 from sim.episode import TASKS, Episode
-from sim.loop.files import read_json
+from sim.loop.files import only_one, read_json
 from sim.loop.plan import EPISODES, Plan, digest_of, make_plan, read_plan
 from sim.loop.play import DIED, Played, not_played, play
 from sim.loop.results import RESULTS, Mismatch, RunFolder
@@ -31,7 +32,6 @@ from sim.mesh_env import WorldSettings
 from sim.report import write_report
 from sim.worlds import open_env
 
-EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 0, 1, 2, 130
 _log = logging.getLogger(__name__)
 _SHOWN = "success_1m success_3m oracle_success spl ne_m ndtw path_m collisions answer_accuracy".split()
 
@@ -140,17 +140,15 @@ class _Worlds:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs it; returns 0, 1 (every episode failed with an error), 2 (bad input) or 130 (interrupted)."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    left = f"what is done is in {arguments.out}, the same command goes on"
+    return run_command("sim.run", lambda: _run(arguments), left)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     settings = RunSettings(agent=_agent_settings(arguments))
-    try:
-        with logging_redirect_tqdm():
-            folder = run(_plan(arguments, settings.world), settings, arguments.out)
-    except (FileNotFoundError, ValueError, ImportError, TimeoutError) as error:
-        print(f"sim.run: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"\nsim.run: interrupted; what is done is in {arguments.out}, the same command goes on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    check_writable(arguments.out / RESULTS)
+    with logging_redirect_tqdm(), only_one(arguments.out):
+        folder = run(_plan(arguments, settings.world), settings, arguments.out)
     print(_table(folder))
     if arguments.report and folder.results:
         print(f"report: {write_report(arguments.out)}")

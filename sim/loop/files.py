@@ -1,9 +1,12 @@
-"""JSON files, whole or not at all. Knows nothing of what is in them."""
+"""JSON files, whole or not at all, and folders in which one process works. Knows nothing of what is in them."""
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from vlm3r_core.files import write_text
@@ -27,3 +30,22 @@ def read_json(path: Path) -> dict:
 def write_json(path: Path, value: Mapping) -> None:
     """Writes a JSON file whole or not at all."""
     write_text(path, json.dumps(value, allow_nan=False) + "\n")
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask the same out of a folder; a process that dies keeps nobody out.
+
+    Raises:
+        ValueError: another process works in it.
+    """
+    # the folder itself is locked, so that nothing is left in it
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run works in {folder}; wait until it ends, or give another folder") from None
+        yield
+    finally:
+        os.close(handle)

@@ -16,8 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
+from sim.command import EXIT_FAILED, EXIT_OK, run_command
 from sim.route.item import RouteItem, read_routes
 from sim.worlds import open_env, world_specs
+from vlm3r_core.config import check_range
 from vlm3r_core.scene.graph import SceneGraph
 
 # Turning this far is a turn, and this far is turning back, degrees.
@@ -72,20 +76,21 @@ def check_route(item: RouteItem, graph: SceneGraph) -> Verdict:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
+    """Runs the command line; returns 0, 1 (a route is wrong), 2 (bad input) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m sim.route.check", description="Checks routes by a second method.")
     parser.add_argument("file", type=Path, help="what python -m sim.routes wrote")
     parser.add_argument("--worlds", required=True, help="where its scenes are, as python -m sim.routes takes them")
     parser.add_argument("--draw", type=int, default=20, help="routes drawn at random; 0 for all")
     parser.add_argument("--seed", type=int, default=0, help="of the drawing")
     args = parser.parse_args(arguments)
-    try:
-        items = read_routes(args.file)
-        drawn = random.Random(args.seed).sample(items, min(args.draw, len(items))) if args.draw else items
-        graphs = _graphs(args.worlds, {item.scene for item in drawn})
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_command("sim.route.check", lambda: _check(args), "nothing was judged")
+
+
+def _check(args: argparse.Namespace) -> int:
+    check_range("--draw", args.draw, 0)
+    items = read_routes(args.file)
+    drawn = random.Random(args.seed).sample(items, min(args.draw, len(items))) if args.draw else items
+    graphs = _graphs(args.worlds, {item.scene for item in drawn})
     verdicts = [check_route(item, graphs[item.scene]) for item in drawn]
     for verdict in verdicts:
         item, turns = verdict.item, ", ".join(f"{turn:+7.1f}" for turn in verdict.turns_deg)
@@ -93,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{item.id}  {turns} deg  {item.answer_text:<10}  {'; '.join(verdict.faults) or 'agrees'}  {places}")
     agreed = sum(not verdict.faults for verdict in verdicts)
     print(f"{agreed} of {len(verdicts)} routes, drawn of {len(items)}, agree with the second method")
-    return 0 if agreed == len(verdicts) else 1
+    return EXIT_OK if agreed == len(verdicts) else EXIT_FAILED
 
 
 def _name_faults(item: RouteItem, graph: SceneGraph) -> list[str]:
@@ -154,7 +159,8 @@ def _word(turn_deg: float) -> str:
 
 def _graphs(worlds: str, scenes: set[str]) -> dict[str, SceneGraph]:
     graphs: dict[str, SceneGraph] = {}
-    for spec in (spec for group in world_specs(worlds) for spec in group):
+    specs = [spec for group in world_specs(worlds) for spec in group]
+    for spec in tqdm(specs, desc="worlds", unit="world", disable=None):
         if scenes <= set(graphs):
             break
         env = open_env(spec)

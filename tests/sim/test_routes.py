@@ -399,8 +399,8 @@ def test_command_lines(hall_file, tmp_path, capsys):
     assert report["settings"]["standing_points"] == 800
     assert checker.main([str(out), "--worlds", str(hall_file), "--draw", "4"]) == 0
     assert "4 of 4 routes, drawn of 6, agree with the second method" in capsys.readouterr().out
-    assert main(["--worlds", "flat:3..1", "--count", "6", "--out", str(out)]) == 1
-    assert "error: worlds are flat:SEED" in capsys.readouterr().err
+    assert main(["--worlds", "flat:3..1", "--count", "6", "--out", str(out)]) == 2
+    assert "sim.routes: worlds are flat:SEED" in capsys.readouterr().err
 
 
 def test_world_specs():

@@ -13,6 +13,7 @@ from trials import EPISODES, IDS, SCENE, WORLD, find_episode, route_episode, wri
 
 from sim import run as run_module
 from sim.agent import AgentSettings, make_agent
+from sim.loop.files import only_one
 from sim.loop.plan import Plan, make_plan, read_plan
 from sim.loop.results import Mismatch, RunFolder, summary
 from sim.loop.trial import TrialSettings
@@ -302,6 +303,17 @@ def test_command_says_how_to_go_on(episodes_file, tmp_path, monkeypatch, capsys)
     monkeypatch.undo()
     assert main(command) == 0
     assert [entry["id"] for entry in loaded(out)["episodes"]] == ["find-table", "find-bed"]
+
+
+def test_two_commands_do_not_work_in_one_folder(episodes_file, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    command = ["--episodes-file", str(episodes_file), "--agent", "forward", "--out", str(out), "--no-report"]
+    with only_one(out):
+        assert main(command) == 2
+    assert f"another run works in {out}" in capsys.readouterr().err
+    assert list(out.iterdir()) == []
+    assert main(command) == 0
 
 
 WRONG = [
