@@ -62,9 +62,9 @@ class Plan:
 
     def __init__(self, samples: Sequence[Sample], config: RunConfig):
         self._config, self._words = config, [sample.words for sample in samples]
-        videos: dict[Path, list[int]] = {}
+        videos: dict[tuple[Path, str], list[int]] = {}
         for number, sample in enumerate(samples):
-            videos.setdefault(sample.path, []).append(number)
+            videos.setdefault((sample.path, sample.opening), []).append(number)
         self._videos = list(videos.values())
         largest = config.questions_per_pack
         self.packs = sum(-(-len(numbers) // largest) for numbers in self._videos)

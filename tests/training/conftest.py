@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +116,12 @@ def question_set(tmp_path_factory) -> Path:
         rows += rows_of(f"room{scene}", 3 + scene % 3)
     (folder / "train.json").write_text(json.dumps(rows))
     return folder
+
+
+@pytest.fixture
+def own_set(question_set, tmp_path) -> Path:
+    """A copy of the question set that a test may change."""
+    return Path(shutil.copytree(question_set, tmp_path / "own_set"))
 
 
 @pytest.fixture

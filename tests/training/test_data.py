@@ -171,6 +171,16 @@ def test_packs_hold_one_video_and_a_pass_every_question_once(question_set):
         assert max(len(spec.samples) for spec in specs) == 2
 
 
+def test_what_is_said_before_the_video_is_not_mixed(question_set, make_packs):
+    one = read_samples(question_set)[:2]
+    other = [Sample(f"x{n}", one[0].root, one[0].video, ("Look: <image>\nHow many?", "4")) for n in range(2)]
+    samples = [one[0], other[0], one[1], other[1]]
+    plan = Plan(samples, RunConfig(questions_per_pack=4, batch_questions=8))
+    assert sorted(sorted(spec.samples) for spec in plan.step(0)) == [[0, 2], [1, 3]]
+    packs = make_packs(samples, time_instruction=False)
+    assert [packs[spec].pack.count for spec in plan.step(0)] == [2, 2]
+
+
 def test_order_is_a_function_of_the_seed(question_set):
     _, plan = plan_of(question_set)
     _, same = plan_of(question_set)

@@ -59,11 +59,11 @@ def assert_same(one, other, *, exact: bool = True, limit: float = 0.0) -> None:
 
 @pytest.mark.parametrize("what", ["lora", "language", "bridge"])
 def test_the_loss_falls(make_run, what):
-    config = make_run(train=what, max_steps=12, epochs=4, schedule="constant", warmup_ratio=0, batch_questions=6)
+    config = make_run(train=what, max_steps=9, epochs=4, schedule="constant", warmup_ratio=0, batch_questions=6)
     outcome = train(config)
     losses = [line["loss"] for line in journal(config)]
     assert outcome.finished
-    assert outcome.counts.step == len(losses) == 12
+    assert outcome.counts.step == len(losses) == 9
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
 
 
@@ -114,9 +114,9 @@ def test_two_and_two_steps_are_four(make_run, tmp_path, what):
     halves = make_run(**settings, max_steps=2, out=str(tmp_path / "halves"))
     assert train(halves).counts.step == 2
     halves = replace(halves, max_steps=4)
-    outcome = train(halves)
+    train(halves)
     assert_same(weights(halves), weights(straight))
-    assert outcome.counts == train(straight).counts
+    assert weights(halves).facts["counts"] == weights(straight).facts["counts"]
     assert [line["loss"] for line in journal(halves)] == [line["loss"] for line in journal(straight)]
     first, last = (read_checkpoint(path) for path in checkpoints_of(straight))
     assert any(not torch.equal(first.weights[name], last.weights[name]) for name in last.weights)
@@ -135,16 +135,18 @@ def test_readers_and_caches_change_nothing(make_run, tmp_path):
     assert_same(weights(again), weights(plain))
 
 
-def test_published_features_stand_for_cut3r(make_run, tmp_path, question_set, nano_spec):
+def test_published_features_stand_for_cut3r(make_run, tmp_path, own_set, nano_spec):
     """Half precision in the files; loss within its steps."""
     model = load(nano_spec, "cpu")
-    for sample in read_samples(question_set):
+    for sample in read_samples(own_set):
         features = encode_video(model, read_pixels(sample.path, 3, 56)[0])
         published_path(sample).parent.mkdir(exist_ok=True)
         torch.save(
             {"camera_tokens": features.camera.half(), "patch_tokens": features.patch.half()}, published_path(sample)
         )
-    runs = [make_run(max_steps=2, out=str(tmp_path / name), features=name) for name in ("", "published")]
+    runs = [
+        make_run(data=str(own_set), max_steps=2, out=str(tmp_path / name), features=name) for name in ("", "published")
+    ]
     runs[0] = replace(runs[0], out=str(tmp_path / "plain"))
     for config in runs:
         train(config)
@@ -240,17 +242,16 @@ def test_a_run_that_fell_apart_ends(make_run, tmp_path, nano_spec, question_set)
         assert torch.isfinite(tensor).all()
 
 
-def test_unreadable_videos_are_left_out_and_told(make_run, question_set, tmp_path, caplog):
-    rows = json.loads((question_set / "train.json").read_text())
+def test_unreadable_videos_are_left_out_and_told(make_run, own_set, tmp_path, caplog):
+    rows = json.loads((own_set / "train.json").read_text())
     for row in rows:
         if row["video"].endswith("room1"):
             row["video"] = "videos/noise.mp4"
     (tmp_path / "d.json").write_text(json.dumps(rows))
-    noise = question_set / "videos/noise.mp4"
+    noise = own_set / "videos/noise.mp4"
     noise.write_bytes(bytes(1000))
-    config = make_run(data=str(tmp_path / "d.json"), videos=str(question_set), batch_questions=2, epochs=1)
+    config = make_run(data=str(tmp_path / "d.json"), videos=str(own_set), batch_questions=2, epochs=1)
     outcome = train(config)
-    noise.unlink()
     assert outcome.finished
     assert list(outcome.counts.unreadable) == [str(noise)]
     assert "cannot be read as a video" in outcome.counts.unreadable[str(noise)]

@@ -67,7 +67,10 @@ def train(config: RunConfig) -> str:
 
 
 @pytest.mark.parametrize(
-    "parts", [("base", "cut3r", "sizes"), ("base", "adapter", "cut3r", "sizes")], ids=["new", "on"]
+    ("golden", "parts"),
+    [("odd", ("base", "cut3r", "sizes")), ("even", ("base", "adapter", "cut3r", "sizes"))],
+    ids=["new", "on"],
+    indirect=["golden"],
 )
 def test_adapter_loads_and_answers_the_same(golden, make_run, question_set, parts):
     """Two steps on the published base, from a new adapter or from the published one."""
@@ -111,6 +114,7 @@ def test_adapter_has_the_published_layout(golden, make_run):
         assert first.get(name) == second[name], name
 
 
+@pytest.mark.parametrize("golden", ["odd"], indirect=True)
 def test_new_adapter_starts_from_the_base(golden):
     """Its projector is the base's, its LoRA changes nothing yet, its fusion block is new."""
     spec = spec_of(golden, "base", "cut3r", "sizes")
@@ -133,6 +137,7 @@ def test_new_adapter_starts_from_the_base(golden):
     assert not torch.equal(other.fusion.query.weight, model.fusion.query.weight)
 
 
+@pytest.mark.parametrize("golden", ["odd"], indirect=True)
 def test_starts_that_are_refused(golden, tmp_path):
     spec = spec_of(golden, "base", "cut3r", "sizes")
     with pytest.raises(ValueError, match="trained with --train lora"):

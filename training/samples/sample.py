@@ -35,6 +35,11 @@ class Sample:
         return self.root / self.video
 
     @property
+    def opening(self) -> str:
+        """What is said before the video; questions that share a pack say the same."""
+        return self.turns[0].partition(IMAGE_MARK)[0]
+
+    @property
     def words(self) -> int:
         """How long it is."""
         return sum(len(turn.split()) for turn in self.turns)
