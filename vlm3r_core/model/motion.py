@@ -45,4 +45,6 @@ class ColumnMotion(nn.Module):
     def forward(self, before: Tensor, now: Tensor) -> Tensor:
         """What is added to the pose token [B, 1, D], from descriptions [B, V, C] of two frames."""
         alike = torch.matmul(before.transpose(1, 2), now)
-        return self.mlp((alike * _SHARPNESS).softmax(dim=-1).flatten(1)).unsqueeze(1)
+        # around zero and of the order of one, else the little it adds to the pose token is found late
+        sharp = self.columns * (alike * _SHARPNESS).softmax(dim=-1) - 1
+        return self.mlp(sharp.flatten(1)).unsqueeze(1)
