@@ -44,6 +44,9 @@ VSTI_TRAIN_CAPS = (
     ("obj_obj_relative_pos_ud", 120),
 )
 _CAPS = VSI_TASKS | VSTI_TASKS
+# The published 100 candidates a version are drawn before the filters and leave about 20 questions a scene in the
+# training data; we draw until the cap is kept, so that ours is what is left.
+_KEPT_CAPS = {f"object_rel_distance_v{version}": 7 for version in (1, 2, 3)}
 TASKS = tuple(_CAPS)
 _SETS = {"all": TASKS, "vsi": tuple(VSI_TASKS), "vsti": tuple(VSTI_TASKS)}
 _VERSIONS = ("v1", "v2", "v3", "nf", "lr", "ud")
@@ -57,7 +60,7 @@ class GeneratorSettings:
     truth: str = setting("benchmark", "distances over the published 5 cm grid, or exact", choices=TRUTHS)
     as_published: bool = setting(False, "with the published generator's known defects, to reproduce released data")
     wording: str = setting("vlm3r", "of the training data, or of VSI-Bench's items", choices=WORDINGS)
-    per_scene: int = setting(0, "questions of a task from a scene at most; 0: as the published driver", span=(0, 10**6))
+    per_scene: int = setting(0, "questions of a task from a scene at most; 0: about as published", span=(0, 10**6))
     caps: tuple[tuple[str, int], ...] = setting((), "(task, number) pairs: questions of single tasks at most")
     tries: int = setting(10, "candidates judged at most for each question wanted", span=(1, 10**4))
     balance_answers: bool = setting(True, "as many questions of every fixed answer (left, right, ...) in a scene")
@@ -79,7 +82,8 @@ class GeneratorSettings:
             ValueError: no such task.
         """
         check_choice("task", task, TASKS)
-        return dict(self.caps).get(task, self.per_scene or _CAPS[task])
+        usual = _CAPS | ({} if self.as_published else _KEPT_CAPS)
+        return dict(self.caps).get(task, self.per_scene or usual[task])
 
 
 def expand_tasks(names: Iterable[str]) -> tuple[str, ...]:
