@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from vlm3r_core.loading import model_config, tokenizer_for
 from vlm3r_core.model.quantized import dequantize, is_quantized_weight, quantize_weight
 from vlm3r_core.stream.decoding import greedy_tokens
 from vlm3r_core.weights.cli import main
-from vlm3r_core.weights.convert import convert
+from vlm3r_core.weights.convert import convert, save_model
 from vlm3r_core.weights.inventory import take_inventory
 
 
@@ -386,3 +387,20 @@ def test_command_line_as_a_module(golden_dir, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"wrote {tmp_path / 'm'}" in done.stdout
     assert Saved.open(tmp_path / "m").description["dtype"] == "bfloat16"
+
+
+def test_a_model_in_memory_is_written_as_one_from_files(tmp_path):
+    model = vlm3r_core.load("tiny-random", "cpu")
+    config = replace(model.config, random_seed=None)
+    save_model(model.named_parameters(), config, "tiny-random", tmp_path / "m", dtype="float32", shard_bytes=10**6)
+    loaded = vlm3r_core.load(str(tmp_path / "m"), "cpu", "float32")
+    assert loaded.config == config
+    for name, parameter in model.named_parameters():
+        assert torch.equal(loaded.get_parameter(name), parameter)
+    pairs = list(model.named_parameters())
+    for wrong, words in ((pairs[1:], "1 parameters of tiny-random are missing"), ([*pairs, pairs[0]], "came twice")):
+        with pytest.raises(ValueError, match=words):
+            save_model(wrong, config, "tiny-random", tmp_path / "n", dtype="float32")
+    with pytest.raises(FileExistsError):
+        save_model(pairs, config, "tiny-random", tmp_path / "m", dtype="float32")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -80,7 +80,7 @@ def save_model(
     """Writes a model that is in memory as `convert` writes one from files.
 
     Args:
-        pairs: every parameter with our name for it, none quantised.
+        pairs: every parameter with our name for it, none quantised; taken one by one.
         config: sizes and switches.
         spec: what it was made from; tokenizer, sources and licences are taken from there.
         out: the folder to make.
@@ -93,18 +93,27 @@ def save_model(
     """
     kind = resolve_dtype(dtype, torch.device("cpu"))
     expected = stored_shapes(skeleton(config), None, dtype)
-    given = {name: tensor.detach() for name, tensor in pairs}
-    odd = sorted(given.keys() ^ expected.keys()) or [n for n, t in given.items() if tuple(t.shape) != expected[n][0]]
-    if odd:
-        raise ValueError(f"these are not the parameters of {config.name}: {', '.join(odd[:4])}")
-    sizes = {key: _nbytes(*facts) for key, facts in expected.items()}
+    total = sum(_nbytes(*facts) for facts in expected.values())
 
     def write(partial: Path) -> None:
-        ordered = ((name, given[name].to("cpu", kind)) for name in expected)
-        shards = _write_shards(ordered, partial, shard_bytes, sum(sizes.values()))
+        ordered = ((name, tensor.to("cpu", kind)) for name, tensor in _demanded(pairs, expected, config.name))
+        shards = _write_shards(ordered, partial, shard_bytes, total)
         _describe(spec, config, partial, {"quantize": None, "dtype": dtype, "shards": shards})
 
-    _make_folder(out, sum(sizes.values()), write)
+    _make_folder(out, total, write)
+
+
+def _demanded(
+    pairs: Iterable[tuple[str, Tensor]], expected: dict[str, tuple[tuple[int, ...], str]], model: str
+) -> Iterator[tuple[str, Tensor]]:
+    """The same pairs one by one, each held against what is expected."""
+    left = dict(expected)
+    for name, tensor in pairs:
+        if name not in left or tuple(tensor.shape) != left.pop(name)[0]:
+            raise ValueError(f"{name} {list(tensor.shape)} is no parameter of {model}, or came twice")
+        yield name, tensor.detach()
+    if left:
+        raise ValueError(f"{len(left)} parameters of {model} are missing: {', '.join(list(left)[:4])}")
 
 
 def _demand_new(out: Path) -> None:
