@@ -236,7 +236,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="this process's share of the videos")
-    parser.add_argument("--ray", type=int, default=0, metavar="N", help="run N shares on a Ray cluster, with --device cuda a GPU each")
+    parser.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="run N shares on a Ray cluster, with --device cuda a GPU each"
+    )
     arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
