@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from benchmarks.machine import describe_machine, load_average, machine_line, measure_peaks, read_memory, synchronizer
 from benchmarks.tables import markdown_table
-from training.packing import ATTENTIONS, pack, packed_loss
+from training.packing import ATTENTIONS, held_attention, pack, packed_loss
 from vlm3r_core.labels import IGNORED, conversation_ids, expand_labels
 from vlm3r_core.loading import load
 from vlm3r_core.model.vlm3r import VLM3R
@@ -133,7 +133,8 @@ def _measure(model: VLM3R, features: torch.Tensor, talks: Sequence, repeats: int
     def together(attention: str) -> Callable[[], None]:
         def step() -> None:
             visual = _visual(model, features)
-            packed_loss(model, pack(talks, len(visual)), visual, attention=attention).backward()
+            with held_attention(model.language, attention):
+                packed_loss(model, pack(talks, len(visual)), visual, attention=attention).backward()
 
         return step
 
