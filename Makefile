@@ -15,7 +15,7 @@ demo: setup
 	@$(RUN) -m vlm3r_ros.$(if $(SIM),demo_sim --world "$(SIM)",demo $(if $(CLIP),--clip "$(CLIP)")) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
 test: setup
-	@$(RUN) -m pytest $(ARGS) </dev/null
+	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS) </dev/null
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

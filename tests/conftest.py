@@ -39,6 +39,9 @@ def _claim_domain() -> tuple[int, int]:
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):
+        # as many processes as cores run tests: a thread each
+        os.environ["OMP_NUM_THREADS"] = "1"
     share_cores()
     domain, config.stash[_domain_lock] = _claim_domain()
     os.environ["ROS_DOMAIN_ID"] = str(domain)
