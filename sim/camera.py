@@ -60,3 +60,8 @@ def yaw_of(T_WC: np.ndarray) -> float:
     if np.hypot(*forward) < 1e-6:
         forward = down * np.sign(T_WC[2, 2])
     return float(np.arctan2(forward[1], forward[0]))
+
+
+def wrapped(angle_rad: float) -> float:
+    """The same angle in -pi..pi."""
+    return float((angle_rad + np.pi) % (2 * np.pi) - np.pi)

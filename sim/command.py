@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
 import tempfile
@@ -57,16 +58,20 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path.parent)) from None
 
 
 def _told(error: Exception) -> str:
     """An error in words; those of the system lack what to do."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    if error.errno in _FULL:
-        return error.strerror if error.filename is None else f"the disk is full, {error.filename} cannot be written"
+    if error.errno in _FULL and error.strerror == os.strerror(error.errno):  # others say what to do themselves
+        where = f", {error.filename} cannot be written" if error.filename else ""
+        return f"the disk is full{where}; make room and try again"
     if error.filename is None:
         return error.strerror
     return f"{error.filename}: {error.strerror}; check the path and that you may write there"

@@ -20,10 +20,11 @@ from tqdm import tqdm
 
 from sim.command import run_command
 from sim.env import FloorMap
+from sim.loop.files import MAPS
 from sim.reporting.floorplan import episode_plan, plan_image
 from sim.reporting.pictures import film_strip
 from sim.reporting.plots import make_plots
-from sim.reporting.run_data import MAPS, RunData, read_floor_map, read_run
+from sim.reporting.run_data import RunData, read_floor_map, read_run
 from sim.reporting.tables import NOTHING, number, outcome, question_rows, reason, run_row, table_columns
 from vlm3r_core.files import write_text
 

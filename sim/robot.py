@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sim.camera import CameraSettings, camera_pose, yaw_of
+from sim.camera import CameraSettings, camera_pose, wrapped, yaw_of
 from sim.env import Action, MotionSettings, Move, Observation, TimeStep
 from sim.episode import Episode
 from sim.world.render import Picture
@@ -119,7 +119,7 @@ class Robot:
         return self._now
 
     def _time_step(self, position: np.ndarray, yaw_rad: float, stamp_ns: int) -> TimeStep:
-        yaw = float((yaw_rad + np.pi) % (2 * np.pi) - np.pi)
+        yaw = wrapped(yaw_rad)
         return TimeStep(position, yaw, camera_pose(position, yaw, self._camera), stamp_ns)
 
     def _moved(self, now: TimeStep, forward_m: float, turn_rad: float, duration_s: float) -> TimeStep:
@@ -154,7 +154,7 @@ class Robot:
         if not sensor.exposure_s or before is None or before.stamp_ns == now.stamp_ns:
             return [now.T_WC]
         share = min(1.0, sensor.exposure_s * 1e9 / (now.stamp_ns - before.stamp_ns))
-        turn = (now.yaw_rad - before.yaw_rad + np.pi) % (2 * np.pi) - np.pi
+        turn = wrapped(now.yaw_rad - before.yaw_rad)
         poses = []
         for back in np.linspace(share, 0.0, sensor.blur_samples)[:-1]:
             position = now.position_m + back * (before.position_m - now.position_m)

@@ -23,10 +23,10 @@ from sim.agent import AGENTS, AgentSettings, make_agent
 from sim.command import EXIT_FAILED, EXIT_OK, check_writable, run_command
 from sim.env import Env
 from sim.episode import TASKS, Episode
-from sim.loop.files import only_one, read_json
-from sim.loop.plan import EPISODES, Plan, digest_of, make_plan, read_plan
+from sim.loop.files import EPISODES, RESULTS, TIMINGS, only_one, read_json
+from sim.loop.plan import Plan, digest_of, make_plan, read_plan
 from sim.loop.play import DIED, Played, not_played, play
-from sim.loop.results import RESULTS, Mismatch, RunFolder
+from sim.loop.results import Mismatch, RunFolder
 from sim.loop.trial import Agent, TrialSettings, WalkPictures
 from sim.mesh_env import WorldSettings
 from sim.report import write_report
@@ -222,7 +222,7 @@ def _table(folder: RunFolder) -> str:
             lines.append(
                 f"{name:16} {value['mean']:8.3f}  [{value['low']:.3f}, {value['high']:.3f}]  n={value['count']}"
             )
-    timings = read_json(folder.path / "timings.json") if folder.results else {}
+    timings = read_json(folder.path / TIMINGS) if folder.results else {}
     latency = timings.get("latency_ms", {})
     if latency.get("count"):
         lines.append(f"{'latency':16} p50 {latency['p50']:.1f} ms, p99 {latency['p99']:.1f} ms, n={latency['count']}")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from sim.camera import CameraSettings, camera_pose
+from sim.camera import CameraSettings, camera_pose, wrapped
 from sim.env import Env
 from sim.walking.band import FINE_M, Band
 from sim.walking.lookouts import choose_lookouts, distances_between, short_order
@@ -159,7 +159,7 @@ class _Pace:
         if np.isnan(self._yaws[-1][-1]):  # the very first look
             self._yaws[0][:] = rng.uniform(-np.pi, np.pi) if toward_rad is None else toward_rad
         yaw, sweep = self._yaws[-1][-1], np.radians(self._settings.sweep_deg)
-        after = 0.0 if toward_rad is None else (toward_rad - yaw + np.pi) % _TURN - np.pi
+        after = 0.0 if toward_rad is None else wrapped(toward_rad - yaw)
         side = np.sign(after) or rng.choice([-1.0, 1.0])
         if sweep >= _TURN - 1e-9:
             self._turn_to(yaw + side * _TURN + after)

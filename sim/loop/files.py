@@ -1,4 +1,4 @@
-"""JSON files, whole or not at all, and folders in which one process works. Knows nothing of what is in them."""
+"""The files of a run: their names, JSON whole or not at all, one process in a folder. Not what is in them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 
 from vlm3r_core.files import write_text
 
+EPISODES, RESULTS, TIMINGS = "episodes.json", "results.json", "timings.json"
+PICTURES, MAPS = "pictures", "maps"
+
 
 def read_json(path: Path) -> dict:
     """A JSON file that holds an object.
@@ -21,7 +24,7 @@ def read_json(path: Path) -> dict:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON: {error}; is it whole?") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} must hold an object, got {type(value).__name__}")
     return value

@@ -96,7 +96,10 @@ def goal_of(env: Env, episode: Episode) -> Goal:
     except KeyError as error:
         raise ValueError(f"episode {episode.id!r}: {error.args[0]}") from None
     now = env.reset(episode)
-    return object_goal(env, thing, now.position_m, float(now.T_WC[2, 3] - now.position_m[2]))
+    try:
+        return object_goal(env, thing, now.position_m, float(now.T_WC[2, 3] - now.position_m[2]))
+    except NoAccess as error:
+        raise NoAccess(f"episode {episode.id!r}: {error}; take it out, or make the episodes anew") from None
 
 
 def object_goal(env: Env, thing: SceneObject, start_m: np.ndarray, eye_m: float) -> Goal:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from sim.camera import wrapped
 from sim.loop.queries import Query, Reply, bearing_to, direction_of
 from sim.loop.trial import Trial
 from vlm3r_core.answer import (
@@ -55,7 +56,7 @@ class Oracle:
         steps, yaw, goal = [], self._trial.now.yaw_rad, query.way[2]
         for before, after in pairwise(points):
             dx, dy = (after - before)[:2]
-            angle = float((np.arctan2(dy, dx) - yaw + np.pi) % (2 * np.pi) - np.pi)
+            angle = wrapped(np.arctan2(dy, dx) - yaw)
             yaw += angle
             steps.append(RouteStep(_turn_kind(angle), angle_rad=angle, confidence=1.0))
             steps.append(RouteStep(RouteStepKind.FORWARD, goal, distance_m=float(np.hypot(dx, dy)), confidence=1.0))

@@ -22,7 +22,6 @@ from sim.route.search import find_routes
 from sim.worlds import open_env, world_specs
 from vlm3r_core.config import check_choice, check_range
 
-EPISODES = "episodes.json"
 _SAFE_NAME = re.compile(r"[\w-][\w.-]*")  # of a file in any folder, and none that is hidden
 
 

@@ -84,7 +84,7 @@ def not_played(episode: Episode, death: Exception) -> Played:
 
 def reason(death: Exception) -> str:
     """What died, in a line."""
-    return f"{type(death).__name__}: {death}"
+    return f"{type(death).__name__}: {' '.join(str(death).split())}"
 
 
 def _act(trial: Trial, agent: Agent, steps: list[TimeStep]) -> None:

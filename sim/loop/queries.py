@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from sim.camera import wrapped
 from sim.env import TimeStep
 from vlm3r_core.scene.box import OrientedBox
 from vlm3r_core.scene.questions import question_text, route_question
@@ -110,7 +111,7 @@ def distance_query(thing: str) -> Query:
 def bearing_to(now: TimeStep, point_m: np.ndarray) -> float:
     """Angle from the heading to a point [2+], radians in -pi..pi, left positive."""
     dx, dy = np.asarray(point_m)[:2] - now.position_m[:2]
-    return float((np.arctan2(dy, dx) - now.yaw_rad + np.pi) % (2 * np.pi) - np.pi)
+    return wrapped(np.arctan2(dy, dx) - now.yaw_rad)
 
 
 def direction_of(now: TimeStep, box: OrientedBox) -> str:

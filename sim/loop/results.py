@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from sim.env import FloorMap
-from sim.loop.files import read_json, write_json
-from sim.loop.plan import EPISODES, Plan
+from sim.loop.files import EPISODES, MAPS, PICTURES, RESULTS, TIMINGS, read_json, write_json
+from sim.loop.plan import Plan
 from sim.metrics import mean_with_interval, percentiles
 from vlm3r_core.files import whole_file
 
-RESULTS, TIMINGS, PICTURES, MAPS = "results.json", "timings.json", "pictures", "maps"
 _MEANS = "success_1m success_3m oracle_success spl ne_m ndtw path_m collisions steps sim_seconds".split()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sim.env import FloorMap
+from sim.loop.files import EPISODES, PICTURES, RESULTS, TIMINGS, read_json
 from vlm3r_core.scene.box import OrientedBox
 
-RESULTS, TIMINGS, EPISODES, PICTURES, MAPS = "results.json", "timings.json", "episodes.json", "pictures", "maps"
 _NUMBERS = ("spl", "ne_m", "ndtw", "path_m", "shortest_m", "collisions", "steps", "start_yaw_rad", "sim_seconds")
 _FLAGS = ("success_1m", "success_3m", "oracle_success", "stopped")
 
@@ -66,7 +65,7 @@ def read_run(folder: Path, label: str = "") -> RunData:
     path = folder / RESULTS
     if not path.is_file():
         raise FileNotFoundError(f"no {RESULTS} in {folder}; give a folder that `python -m sim.run --out` wrote")
-    results = _object(path)
+    results = read_json(path)
     missing = [key for key in ("agent", "task", "episodes") if key not in results]
     if missing:
         raise ValueError(f"{path} must have agent, task and episodes, {', '.join(missing)} is missing")
@@ -109,16 +108,6 @@ def read_floor_map(path: Path) -> FloorMap:
     if plan.free.ndim != 2 or not plan.free.any() or not plan.cell_m > 0 or not np.isfinite(plan.origin_m).all():
         raise ValueError(f"map {path.name} must have free cells of a size above 0, got shape {plan.free.shape}")
     return plan
-
-
-def _object(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}; run the episodes again") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} must hold an object, got {type(value).__name__}")
-    return value
 
 
 def _mapping(value: object) -> dict:
@@ -192,7 +181,7 @@ def _limits(folder: Path, notes: list[str]) -> dict[str, int]:
 
 def _entries(path: Path) -> list[Mapping]:
     """The episodes a file tells of, as a list or by id."""
-    entries = _object(path).get("episodes", [])
+    entries = read_json(path).get("episodes", [])
     if isinstance(entries, Mapping):
         entries = [{"id": name} | _mapping(entry) for name, entry in entries.items()]
     if not isinstance(entries, list) or not all(isinstance(item, Mapping) and "id" in item for item in entries):
