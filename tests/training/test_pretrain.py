@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import NANO
 from safetensors.torch import load_file, save_file
 
 from training.checkpoint import WEIGHTS, checkpoints
@@ -25,6 +24,7 @@ from training.pretraining.geometry import Geometry
 from training.pretraining.session import start_encoders
 from training.pretraining.settings import FIRST_HELD_OUT, PretrainConfig
 from training.pretraining.vision import Vision
+from vlm3r_core.config import MODEL_PRESETS, ModelConfig
 from vlm3r_core.loading import build, load
 
 SCORES = "scores.jsonl"
@@ -61,6 +61,12 @@ def words(nano_spec, clips, tmp_path):
         return [objective, *(word for pair in pairs for word in pair)]
 
     return make
+
+
+@pytest.fixture
+def nano(nano_spec) -> ModelConfig:
+    """The sizes of the preset that exists for a test."""
+    return MODEL_PRESETS[nano_spec]
 
 
 @pytest.fixture
@@ -213,10 +219,10 @@ def test_geometry_leaves_a_model_to_train(words, tower, tmp_path):
     assert torch.isfinite(model.encode(torch.rand(2, 3, 56, 56)).visual_tokens).all()
 
 
-def test_encoders_there_and_back(tmp_path):
-    model = build(NANO, torch.device("cpu"), torch.float32)
+def test_encoders_there_and_back(nano, tmp_path):
+    model = build(nano, torch.device("cpu"), torch.float32)
     save_encoders(tmp_path / "both", model, ("siglip", "cut3r"), {"steps": 3})
-    deeper = replace(NANO, siglip=replace(NANO.siglip, num_layers=3), cut3r=replace(NANO.cut3r, state_size=20))
+    deeper = replace(nano, siglip=replace(nano.siglip, num_layers=3), cut3r=replace(nano.cut3r, state_size=20))
     other = build(encoders_config(tmp_path / "both", deeper), torch.device("cpu"), torch.float32)
     assert load_encoders(other, tmp_path / "both") == ("siglip", "cut3r")
     theirs = dict(other.named_parameters())
@@ -226,14 +232,14 @@ def test_encoders_there_and_back(tmp_path):
     assert record_json(tmp_path / "both") == {"steps": 3}
 
 
-def test_encoders_that_do_not_fit_are_refused(tmp_path):
-    model = build(NANO, torch.device("cpu"), torch.float32)
+def test_encoders_that_do_not_fit_are_refused(nano, tmp_path):
+    model = build(nano, torch.device("cpu"), torch.float32)
     save_encoders(tmp_path / "tower", model, ("siglip",), {})
     with pytest.raises(ValueError, match="holds siglip, not cut3r"):
         load_encoders(model, tmp_path / "tower", ("cut3r",))
     with pytest.raises(FileNotFoundError, match="no encoders"):
         load_encoders(model, tmp_path)
-    wider = build(replace(NANO, siglip=replace(NANO.siglip, num_layers=2)), torch.device("cpu"), torch.float32)
+    wider = build(replace(nano, siglip=replace(nano.siglip, num_layers=2)), torch.device("cpu"), torch.float32)
     with pytest.raises(ValueError, match="num_layers 1 there, 2 here"):
         load_encoders(wider, tmp_path / "tower")
     os.truncate(tmp_path / "tower" / ENCODER_WEIGHTS, 100)
