@@ -144,7 +144,7 @@ def path_times(env: Env, count: int, advance: Callable[[], object]) -> list[floa
 
 
 def target(rows: Sequence[dict]) -> dict:
-    """The issue's target beside what was measured."""
+    """The target beside what was measured."""
     name, side, wanted = _TARGET
     value = next(row[f"frames_{side}_per_s"] for row in rows if row["name"] == name)
     return {"name": f"frames/s, {name}, {side}x{side}", "value": value, "at_least": wanted, "met": value >= wanted}

@@ -81,7 +81,7 @@ def test_protocol_is_complete():
 
 @pytest.mark.parametrize("lens", ["A", "B"])
 def test_pictures_are_those_of_the_built_in_world(open_apartment, apartment_dir, lens):
-    """The issue's numbers, between the two worlds, each asked for the same pose in the house's axes."""
+    """The wanted numbers, between the two worlds, each asked for the same pose in the house's axes."""
     settings = WorldSettings(LENSES[lens], lighting="none")
     ours = open_world(apartment_dir / "apartment.glb", apartment_dir / "apartment.objects.json", settings)
     views = json.loads((apartment_dir / "views.json").read_text())["views"]

@@ -54,7 +54,7 @@ def apartment(apartment_dir):
 
 
 def test_habitats_shortest_paths(apartment):
-    """The issue's numbers: reachability of all 50 pairs, distances of the reachable ones."""
+    """The wanted numbers: reachability of all 50 pairs, distances of the reachable ones."""
     ours, said = apartment
     errors = []
     for pair in said["pairs"]:
@@ -82,7 +82,7 @@ def test_habitats_navigable_points_and_islands(apartment):
 
 
 def test_habitats_moves(apartment):
-    """Not a number of the issue: single moves from Habitat's walks, which mostly run into something."""
+    """Beyond the wanted numbers: single moves from Habitat's walks, which mostly run into something."""
     ours, said = apartment
     for slide, key in ((True, "try_step"), (False, "try_step_no_sliding")):
         errors = []

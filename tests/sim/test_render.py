@@ -34,7 +34,7 @@ def pose_from_habitat(camera_to_world) -> np.ndarray:
 
 
 def test_habitats_pictures_of_the_apartment(apartment_dir):
-    """The issue's numbers: depth, instance ids and unlit colours over all 28 views."""
+    """The wanted numbers: depth, instance ids and unlit colours over all 28 views."""
     mesh = load_mesh(apartment_dir / "apartment.glb")
     objects = json.loads((apartment_dir / "apartment.objects.json").read_text())
     ids = {f"{item['instance']}__{item['category']}": item["id"] for item in objects}
