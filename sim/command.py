@@ -74,7 +74,7 @@ def _told(error: Exception) -> str:
         return f"the disk is full{where}; make room and try again"
     if error.filename is None:
         return error.strerror
-    return f"{error.filename}: {error.strerror}; check the path and that you may write there"
+    return f"{error.filename}: {error.strerror}; check the path and your rights to it"
 
 
 @contextmanager

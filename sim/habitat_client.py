@@ -267,7 +267,7 @@ class ServerProcess:
             code = self._process.poll()
             if code is not None:
                 message = (
-                    f"Habitat's server ended with status {code} while asked for {name}{self._hint()}{self._tail()}"
+                    f"Habitat's server ended with status {code} while asked for {name}{self._hint() or self._tail()}"
                 )
                 self.close()
                 raise ServerDied(message)

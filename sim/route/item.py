@@ -133,10 +133,14 @@ def read_routes(path: Path | str) -> list[RouteItem]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a line is no route; the message names it.
+        ValueError: it is no text, or a line is no route; the message names it.
     """
     items = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no text; give a file that `python -m sim.routes` wrote") from None
+    for number, line in enumerate(lines, 1):
         try:
             items.append(route_from_json(json.loads(line)))
         except (ValueError, TypeError) as error:

@@ -27,7 +27,7 @@ def failing(error):
     [
         (ValueError("count must be at least 1"), 2, "it: count must be at least 1"),
         (ImportError("no rclpy"), 2, "it: no rclpy"),
-        (PermissionError(13, "Permission denied", "/a/b"), 2, "it: /a/b: Permission denied; check the path and that"),
+        (PermissionError(13, "Permission denied", "/a/b"), 2, "it: /a/b: Permission denied; check the path and your"),
         (OSError(28, "No space left on device", "/a/b"), 2, "it: the disk is full, /a/b cannot be written; make room"),
         (OSError(27, "File too large"), 2, "it: the disk is full; make room and try again"),
         (RuntimeError("the server died"), 1, "it: the server died"),
