@@ -6,6 +6,8 @@ Where Habitat is installed (docs/habitat.md) it is measured in the same run, thr
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +24,13 @@ from benchmarks.sim_worlds import scanned_flat, textured_flat
 from benchmarks.tables import markdown_table
 from sim.camera import CameraSettings, camera_pose
 from sim.env import Env
+from sim.episode import TASKS
 from sim.habitat_client import habitat_problem
 from sim.habitat_env import HabitatEnv
+from sim.loop.episodes import HELD_OUT_FLATS
+from sim.loop.files import TIMINGS, read_json
 from sim.mesh_env import WorldSettings, open_world
+from sim.run import main as play_trials
 from sim.world.render import Picture
 
 _SIDES_PX = (224, 432)
@@ -46,6 +52,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_sim", description=__doc__)
     parser.add_argument("--frames", type=int, default=60, help="pictures timed for each world and size")
     parser.add_argument("--paths", type=int, default=60, help="path queries timed for each world")
+    parser.add_argument("--episodes", type=int, default=6, help="closed-loop trials of each task timed, in one flat")
     parser.add_argument("--triangles", type=int, default=1_000_000, help="triangles of the scan")
     parser.add_argument(
         "--small-house",
@@ -55,7 +62,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("out/bench_sim.json"), help="JSON file to write")
     args = parser.parse_args(argv)
-    for name in ("frames", "paths", "triangles"):
+    for name in ("frames", "paths", "episodes", "triangles"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(args, name)}")
     return args
@@ -71,8 +78,25 @@ def run(args: argparse.Namespace) -> dict:
         steps = len(measures) * len(worlds) * (len(_SIDES_PX) * args.frames + args.paths)
         with tqdm(total=steps, unit="step", disable=None) as bar:
             rows = [measure(*world, args, bar.update) for world in worlds.items() for measure in measures]
+        trials = {task: episodes_per_hour(Path(folder) / task, task, args.episodes) for task in TASKS}
     machine["load_average_after"] = load_average()
-    return {"machine": machine, "worlds": rows, "target": target(rows), "habitat_problem": problem}
+    return {
+        "machine": machine,
+        "worlds": rows,
+        "episodes_per_hour": trials,
+        "target": target(rows),
+        "habitat_problem": problem,
+    }
+
+
+def episodes_per_hour(folder: Path, task: str, count: int) -> float:
+    """Trials of the oracle in a flat, making them not counted: what the simulator takes, and not the model."""
+    command = ["--task", task, "--agent", "oracle", "--worlds", f"flat:{HELD_OUT_FLATS}", "--episodes", str(count)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = play_trials([*command, "--out", str(folder), "--no-report"])
+    if status:
+        raise RuntimeError(f"python -m sim.run {' '.join(command)} ended with exit status {status}")
+    return read_json(folder / TIMINGS)["episodes_per_hour"]
 
 
 def write_worlds(folder: Path, triangles: int, small_house: Path) -> dict[str, list[Path]]:
@@ -159,9 +183,11 @@ def markdown(result: dict) -> str:
     verdict = "met" if goal["met"] else "missed"
     problem = result["habitat_problem"]
     habitat = f"Habitat is not installed ({problem})" if problem else "Habitat's rows include its process and socket"
+    trials = ", ".join(f"{value:,.0f} ({task})" for task, value in result["episodes_per_hour"].items())
     return (
         f"RGB, depth and ids on one thread. {habitat}. Machine: {machine_line(result['machine'])}.\n\n"
         f"{markdown_table(header, rows)}\n\n"
+        f"Episodes an hour, oracle in a flat: {trials}.\n\n"
         f"{goal['name']}: {goal['value']:.0f}, wanted at least {goal['at_least']:.0f}: {verdict}"
     )
 

@@ -20,11 +20,13 @@ def test_short_run_writes_its_numbers(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("VLM3R_HABITAT_PYTHON", "/no/such/python")
     out = tmp_path / "deep" / "result.json"
     short = ["--frames", "1", "--paths", "1", "--triangles", "20000", "--small-house", str(tmp_path), "--out", str(out)]
+    short += ["--episodes", "1"]
     assert bench_sim.main(short) == 0
     result = json.loads(out.read_text())
     assert [row["name"] for row in result["worlds"]] == ["flat", "scan"]
     assert result["target"]["name"] == "frames/s, flat, 224x224"
     assert all(value > 0 for row in result["worlds"] for key, value in row.items() if key != "name")
+    assert min(result["episodes_per_hour"].values()) > 0
     printed = capsys.readouterr().out
     assert "| world" in printed
     assert "Habitat is not installed (no Python interpreter at '/no/such/python'" in printed
