@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.camera import CameraSettings, camera_pose
 from sim.flats.catalogue import CATEGORIES
-from sim.rooms import Flat, make_flat
+from sim.rooms import Flat, FlatSettings, make_flat
 from sim.world.render import Renderer
 from vlm3r_core.config import check_settings, setting
 
@@ -36,11 +36,13 @@ class ClipSettings:
     turn_spread: float = setting(0.3, "how much turns differ, of their average", span=(0.0, 1.0))
     way_back: float = setting(0.25, "share of clips in which the turn changes its side midway", span=(0.0, 1.0))
     shift_m: float = setting(0.8, "longest way of a clip, metres", span=(0.0, 20.0))
-    least_hfov_deg: float = setting(75.0, "narrowest lens, degrees", span=(20.0, 150.0))
-    most_hfov_deg: float = setting(95.0, "widest lens, degrees", span=(20.0, 150.0))
-    least_height_m: float = setting(1.2, "lowest camera, metres", span=(0.1, 2.2))
-    most_height_m: float = setting(1.7, "highest camera, metres", span=(0.1, 2.2))
-    pitch_deg: float = setting(6.0, "tilt up or down at most, degrees", span=(0.0, 60.0))
+    most_rooms: int = setting(1, "rooms of a flat at most; one is filmed", span=(1, 5))
+    least_hfov_deg: float = setting(88.0, "narrowest lens, degrees", span=(20.0, 150.0))
+    most_hfov_deg: float = setting(92.0, "widest lens, degrees", span=(20.0, 150.0))
+    least_height_m: float = setting(1.4, "lowest camera, metres", span=(0.1, 2.2))
+    most_height_m: float = setting(1.6, "highest camera, metres", span=(0.1, 2.2))
+    pitch_deg: float = setting(-8.0, "usual tilt, degrees, up is positive", span=(-60.0, 60.0))
+    pitch_spread_deg: float = setting(4.0, "tilts differ from it by at most so much, degrees", span=(0.0, 30.0))
 
     def __post_init__(self):
         check_settings(self)
@@ -90,7 +92,7 @@ def film_flat(seed: int, settings: ClipSettings) -> Iterator[Clip]:
     Raises:
         ValueError: the seed is no whole number of at least 0.
     """
-    flat = make_flat(seed)
+    flat = make_flat(seed, FlatSettings(max_rooms=settings.most_rooms))
     renderer = Renderer(flat.mesh, flat.id_of_face)
     classes = np.array([0, *(_NUMBER.get(name, 0) for name in flat.categories)], np.uint8)
     kept = sampled_pixels(settings.size_px, settings.truth_px)
@@ -101,7 +103,7 @@ def film_flat(seed: int, settings: ClipSettings) -> Iterator[Clip]:
             settings.size_px,
             hfov_deg=rng.uniform(settings.least_hfov_deg, settings.most_hfov_deg),
             height_m=rng.uniform(settings.least_height_m, settings.most_height_m),
-            pitch_deg=rng.uniform(-settings.pitch_deg, settings.pitch_deg),
+            pitch_deg=settings.pitch_deg + settings.pitch_spread_deg * rng.uniform(-1, 1),
         )
         poses = _walk(flat, rng, camera, settings)
         pictures = [renderer.render(camera.pinhole, pose) for pose in poses]
