@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add, default = parser.add_argument, AgentSettings()
     add("--task", choices=TASKS, help="follow a route in words, or find a thing; needed without --episodes-file")
     add("--agent", choices=AGENTS, default=default.agent, help="who acts (default: %(default)s)")
-    add("--worlds", default="", help="flat:SEED, flat:FIRST..LAST, mesh files, folders; commas between")
+    add("--worlds", default="", help="flat:SEED, flat:FIRST..LAST, room:SEED, mesh files, folders; commas between")
     add("--episodes", default="10", help="how many in all, or one number for each part of --worlds, commas between")
     add("--seed", type=int, default=0, help="of the episodes (default: %(default)s)")
     add("--episodes-file", type=Path, help=f"run these episodes, an {EPISODES} of another run")

@@ -10,7 +10,7 @@ import pytest
 from sim.camera import CameraSettings
 from sim.mesh_env import WorldSettings
 from sim.rooms import FlatSettings, export_flat, make_flat
-from sim.worlds import annotation_beside, open_env
+from sim.worlds import annotation_beside, open_env, world_specs
 from vlm3r_core.scene.metadata import write_metadata
 
 LENS = WorldSettings(CameraSettings(width_px=32, height_px=24))
@@ -34,6 +34,18 @@ def test_a_flat_by_its_seed():
     counts = make_flat(5).graph.counts
     assert env.scene_graph().counts == counts
     assert open_env("flat:0005", LENS).scene_id == "flat-000005"
+
+
+def test_a_flat_of_one_room(flat):
+    env = open_env("room:5", LENS)
+    assert env.scene_id == env.scene_graph().scene_id == "room-000005"
+    assert env.scene_graph().counts == flat.graph.counts
+
+
+def test_ranges_of_worlds():
+    assert world_specs("room:3..4, flat:7,x.glb") == [["room:3", "room:4"], ["flat:7"], ["x.glb"]]
+    with pytest.raises(ValueError, match="worlds are flat:SEED"):
+        world_specs("room:4..3")
 
 
 def test_a_mesh_file_with_its_objects(files, flat):
@@ -88,14 +100,14 @@ def test_the_nearest_name_wins(files):
     assert annotation_beside(mesh) == objects
 
 
-@pytest.mark.parametrize("spec", ["flat:", "flat:-1", "flat:x", "flat:1.5"])
+@pytest.mark.parametrize("spec", ["flat:", "flat:-1", "flat:x", "flat:1.5", "room:"])
 def test_a_flat_needs_a_seed(spec):
-    with pytest.raises(ValueError, match="flat:SEED with a seed of 0 or more"):
+    with pytest.raises(ValueError, match=":SEED with a seed of 0 or more"):
         open_env(spec)
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="give flat:SEED, a mesh file, a folder"):
+    with pytest.raises(FileNotFoundError, match="give flat:SEED, room:SEED, a mesh file"):
         open_env(str(tmp_path / "none.glb"))
 
 
