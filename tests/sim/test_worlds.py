@@ -107,7 +107,7 @@ def test_a_flat_needs_a_seed(spec):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="give flat:SEED, room:SEED, a mesh file"):
+    with pytest.raises(FileNotFoundError, match="room:SEED or habitat:FILE"):
         open_env(str(tmp_path / "none.glb"))
 
 
