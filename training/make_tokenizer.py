@@ -1,6 +1,7 @@
-"""Trains the small byte-level BPE that the bundled presets use. The published one comes with its weights.
+"""Trains the byte-level BPEs that the bundled models use. The published one comes with its weights.
 
 Run: python -m training.make_tokenizer vlm3r_core/assets/tokenizer.json
+     python -m training.make_tokenizer --kind superwords vlm3r_core/assets/tiny/tokenizer.json
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ import argparse
 import itertools
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from training.superwords import number_words, phrases
 from vlm3r_core.files import whole_file
 from vlm3r_core.prompt import MCA_POST_PROMPT, NA_POST_PROMPT, PRE_PROMPT, SYSTEM_TEXT, time_instruction
 from vlm3r_core.scene.questions import route_question
 
 VOCAB_SIZE = 2000
+# bytes and merges beside the superwords: what is left of a text that they do not cover
+SUPERWORD_BYTES = 448
+KINDS = ("words", "superwords")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # One token a digit, a word with its leading blank, punctuation with following line breaks: Qwen2's splitting.
 SPLIT = (
@@ -29,6 +34,8 @@ CATEGORIES = (
     "radiator,refrigerator,rug,shelf,shoes,shower,sink,sofa,speaker,stairs,stool,stove,suitcase,table,telephone,toilet,"
     "toilet paper,towel,trash bin,trash can,tv,tv stand,vase,wall,wardrobe,washing machine,whiteboard,window"
 ).split(",")
+# what stands in the simulated flats and is not named above
+MORE_CATEGORIES = ("washer",)
 TEMPLATES = (
     "How many {a}(s) are in this room?",
     "What is the length of the longest dimension (length, width, or height) of the {a}, measured in centimeters?",
@@ -72,8 +79,12 @@ def corpus() -> list[str]:
     return lines
 
 
-def train() -> Tokenizer:
-    """Trains the tokenizer: 256 bytes first, then merges, then Qwen2's three special tokens."""
+def train(kind: str = "words") -> Tokenizer:
+    """Trains a tokenizer: 256 bytes first, then merges, superwords if any, then Qwen2's three special tokens.
+
+    Args:
+        kind: `words`, split as Qwen2 does; or `superwords`, where fixed phrases, categories and numbers are a token each.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -86,9 +97,18 @@ def train() -> Tokenizer:
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE - len(SPECIAL_TOKENS), initial_alphabet=alphabet, min_frequency=2, show_progress=False
+        vocab_size=SUPERWORD_BYTES if kind == "superwords" else VOCAB_SIZE - len(SPECIAL_TOKENS),
+        initial_alphabet=alphabet,
+        min_frequency=2,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(corpus(), trainer)
+    if kind == "superwords":
+        # the longest one that fits is taken; a category only as a whole word
+        categories = dict.fromkeys((*CATEGORIES, *MORE_CATEGORIES))
+        known = dict.fromkeys((*phrases(), *(word for word in number_words() if len(word) > 1)))
+        tokenizer.add_tokens([AddedToken(text, normalized=False) for text in known])
+        tokenizer.add_tokens([AddedToken(text, normalized=False, single_word=True) for text in categories])
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     return tokenizer
 
@@ -97,11 +117,13 @@ def main() -> None:
     """Writes the tokenizer file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="tokenizer.json to write")
-    output = parser.parse_args().output
-    tokenizer = train()
-    with whole_file(output) as partial:
+    parser.add_argument("--kind", choices=KINDS, default="words", help="what the tokens are")
+    arguments = parser.parse_args()
+    tokenizer = train(arguments.kind)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(arguments.output) as partial:
         tokenizer.save(str(partial))
-    print(f"{output}: {tokenizer.get_vocab_size()} tokens")
+    print(f"{arguments.output}: {tokenizer.get_vocab_size()} tokens")
 
 
 if __name__ == "__main__":
