@@ -18,8 +18,6 @@ MOST_INTEGER, MOST_DECIMAL = 400, 20
 _WORDS = (
     "left right back front-left front-right back-left back-right Left Right Near Far Up Down Forward Backward"
 ).split()
-    "left right back front-left front-right back-left back-right Left Right Near Far Up Down Forward Backward".split()
-)
 _JOINTS = (", ", " and ", ", and ", "\n", "(s)", " of ", "frame ", "The ", " the ", "?\n")
 _THINGS = "category object object1 object2 primary stand face query A B".split()
 _FRAMES = ("frame", "start", "end")
