@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.tables import markdown_table
 from vlm3r_core.checkpoint.saved import skeleton
-from vlm3r_core.config import VLM3R_7B, ModelConfig, StreamConfig
+from vlm3r_core.config import USUAL_FRAMES, VLM3R_7B, ModelConfig, StreamConfig
 from vlm3r_core.model.quantized import QUANTIZATIONS, is_quantized_weight, piece_shapes
 from vlm3r_core.model.vlm3r import VLM3R
 
@@ -67,7 +67,7 @@ def table(config: ModelConfig = VLM3R_7B, stream: StreamConfig | None = None) ->
     """The Markdown table, in GB (10^9 bytes)."""
     model = skeleton(config)
     weights = {quantize: weight_bytes(model, quantize) for quantize in PRECISIONS}
-    held = stream_bytes(config, stream or StreamConfig())
+    held = stream_bytes(config, (stream or StreamConfig()).for_model(config))
     counts = parameter_counts(model)
     rows = [
         [f"{part}, {counts[part] / 1e6:,.1f} M parameters", *(f"{weights[q][part] / 1e9:.2f}" for q in PRECISIONS)]
@@ -90,7 +90,7 @@ def _numel(shape: Sequence[int]) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory_table", description=__doc__)
-    parser.add_argument("--frames", type=int, default=StreamConfig().max_frames, help="frames kept (default: 32)")
+    parser.add_argument("--frames", type=int, default=USUAL_FRAMES, help="frames kept (default: 32)")
     print(table(stream=StreamConfig(max_frames=parser.parse_args(argv).frames)))
     return 0
 

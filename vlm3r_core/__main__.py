@@ -13,8 +13,9 @@ from math import isnan
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from vlm3r_core.bundled import default_model
 from vlm3r_core.clip import DEFAULT_FOLDER_FPS, Clip, open_clip
-from vlm3r_core.config import INFERENCE_PRESETS, StreamConfig
+from vlm3r_core.config import INFERENCE_PRESETS, USUAL_FRAMES, StreamConfig
 from vlm3r_core.cpu import share_cores
 from vlm3r_core.types import ANSWER_TYPES, Answer
 
@@ -54,15 +55,16 @@ def _parser() -> argparse.ArgumentParser:
     add("question", nargs="+", help="one or more questions")
     add("--option", action="append", default=[], metavar="TEXT", help="an answer to choose from; repeat for each")
     add("--answer-type", choices=ANSWER_TYPES, default="auto", help="form of the answer (default: auto)")
-    add("--model", default="tiny-random", help="model spec (default: tiny-random)")
+    add("--model", default=default_model(), help="model spec (default: %(default)s)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
     add(
         "--max-frames",
         type=_count,
-        default=StreamConfig.max_frames,
+        default=None,
         metavar="N",
-        help="frames to watch, spread evenly over the recording; 0: all of them (default: %(default)s)",
+        help="frames to watch, spread evenly over the recording; 0: all of them (default: as many as the model was "
+        f"trained with, {USUAL_FRAMES} if unknown)",
     )
     add(
         "--preset",
@@ -85,8 +87,7 @@ def _count(text: str) -> int:
 
 
 def _clip(arguments: argparse.Namespace) -> Clip:
-    clip = open_clip(arguments.clip, fps=arguments.fps, topic=arguments.topic)
-    return clip.sampled(arguments.max_frames) if arguments.max_frames else clip
+    return open_clip(arguments.clip, fps=arguments.fps, topic=arguments.topic)
 
 
 def _watched(clip: Clip, arguments: argparse.Namespace):
@@ -95,11 +96,12 @@ def _watched(clip: Clip, arguments: argparse.Namespace):
     from vlm3r_core import StreamEngine, load
 
     model = load(arguments.model, device=arguments.device, dtype=arguments.dtype, preset=arguments.preset)
-    kept = arguments.max_frames or StreamConfig.max_frames
+    kept = arguments.max_frames or model.config.trained_frames or USUAL_FRAMES
     config = StreamConfig(
         preset=arguments.preset, max_frames=kept, max_pool_frames=max(kept, StreamConfig.max_pool_frames)
     )
     engine = StreamEngine(model, config)
+    clip = clip if arguments.max_frames == 0 else clip.sampled(kept)
     for frame in tqdm(clip, total=clip.frame_count, desc="watching", unit="frame", file=sys.stderr):
         engine.push(frame)
     return engine

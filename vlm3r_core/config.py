@@ -13,6 +13,8 @@ STATE_GATES = ("none", "ttt3r")
 MEMORY_POLICIES = ("uniform", "window", "resample")
 # how the frames' times are told: not at all, on a line of their own, or as a paragraph before the question
 TIME_INSTRUCTIONS = ("none", "line", "paragraph")
+# frames in the visual context of a model that does not tell how many it was trained with
+USUAL_FRAMES = 32
 # the value of a setting that the preset decides
 FROM_PRESET = "preset"
 
@@ -204,6 +206,8 @@ class ModelConfig:
     newline: str = "grid"
     # divides (or multiplies, below zero) the logits of tokens the answer holds already; the published decoding has one
     repetition_penalty: float = 1.0
+    # frames of the videos it was trained with, 0 where that is unknown
+    trained_frames: int = 0
     # seed of the random weights, None for weights read from files
     random_seed: int | None = None
 
@@ -212,6 +216,7 @@ class ModelConfig:
         check_choice("ModelConfig.pool", self.pool, POOL_MODES)
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
         check_range("ModelConfig.repetition_penalty", self.repetition_penalty, 1.0)
+        check_range("ModelConfig.trained_frames", self.trained_frames, 0)
         if not self.spatial:
             check_choice("ModelConfig.token_selection of a model without CUT3R", self.token_selection, ("none",))
             return
@@ -287,7 +292,11 @@ class StreamConfig:
         "uniform: spread over all that was seen; window: the newest; resample: the paper's sampling of a kept pool",
         choices=MEMORY_POLICIES,
     )
-    max_frames: int = setting(32, "frames in the visual context at most", span=(1, 1024))
+    max_frames: int = setting(
+        0,
+        f"frames in the visual context at most; 0: as many as the model was trained with, {USUAL_FRAMES} if unknown",
+        span=(0, 1024),
+    )
     max_pool_frames: int = setting(256, "frames whose tokens the resample policy keeps at most", span=(1, 100_000))
     backward_reset_s: float = setting(
         1.0,
@@ -311,10 +320,15 @@ class StreamConfig:
 
     def __post_init__(self):
         check_settings(self)
-        if self.max_pool_frames < self.max_frames:
+        frames = self.max_frames or USUAL_FRAMES
+        if self.max_pool_frames < frames:
             raise ValueError(
-                f"StreamConfig.max_pool_frames must be max_frames {self.max_frames} or more, got {self.max_pool_frames}"
+                f"StreamConfig.max_pool_frames must be max_frames {frames} or more, got {self.max_pool_frames}"
             )
+
+    def for_model(self, model: ModelConfig) -> StreamConfig:
+        """The same with what the model decides filled in."""
+        return replace(self, max_frames=self.max_frames or model.trained_frames or USUAL_FRAMES)
 
     @property
     def asking(self) -> InferencePreset:

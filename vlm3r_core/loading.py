@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vlm3r_core.bundled import BUNDLED, check_bundled, preset_tokenizer
 from vlm3r_core.checkpoint.adapters import Adapters
 from vlm3r_core.checkpoint.fill import fill_weights
 from vlm3r_core.checkpoint.published import Published
@@ -34,13 +35,13 @@ def model_config(spec: str) -> ModelConfig:
 
 
 def tokenizer_for(spec: str) -> Tokenizer:
-    """The tokenizer that belongs to a model spec: the base model's, or the bundled one of the presets.
+    """The tokenizer that belongs to a model spec: the base model's or the folder's, or that of the preset.
 
     Raises:
         ValueError, FileNotFoundError: as `model_config`; or the base model has no tokenizer in Qwen2's layout.
     """
     source = open_spec(spec)
-    return Tokenizer(source.tokenizer_path if source else None)
+    return Tokenizer(source.tokenizer_path if source else preset_tokenizer(spec))
 
 
 def open_spec(spec: str) -> Published | Saved | None:
@@ -48,18 +49,21 @@ def open_spec(spec: str) -> Published | Saved | None:
 
     Raises:
         ValueError: unknown spec (names the known ones and the nearest).
-        FileNotFoundError: a file is missing.
+        FileNotFoundError: a file is missing, or `tiny` has no weights yet.
     """
     if spec in MODEL_PRESETS:
         return None
+    if spec == BUNDLED:
+        return Saved.open(check_bundled())
     if "=" in spec and not Path(spec).is_dir():
         return Published.parse(spec)
     if Path(spec).expanduser().is_dir():
         return Saved.open(Path(spec).expanduser())
-    near = difflib.get_close_matches(spec, MODEL_PRESETS, n=1)
+    known = (BUNDLED, *MODEL_PRESETS)
+    near = difflib.get_close_matches(spec, known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(
-        f"unknown model {spec!r}: expected one of the presets {', '.join(MODEL_PRESETS)}{hint}, a folder that "
+        f"unknown model {spec!r}: expected one of {', '.join(known)}{hint}, a folder that "
         "`python -m vlm3r_core.weights convert` made, or base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]"
     )
 
@@ -108,8 +112,9 @@ def load(
     """Builds a model with its tokenizer (`model.tokenizer`), ready to serve.
 
     Args:
-        spec: a preset, `tiny-random` or `vlm3r-7b-random` (seeded random weights, for tests and speed); a folder that
-            `python -m vlm3r_core.weights convert` made; or the files of a published model,
+        spec: `tiny`, the small trained model of the package; a preset, such as `tiny-random` or `vlm3r-7b-random`
+            (seeded random weights, for tests and speed); a folder that `python -m vlm3r_core.weights convert` or a
+            training run made; or the files of a published model,
             `base=PATH,adapter=PATH,cut3r=PATH[,sizes=PATH]`. `adapter=NAME:PATH`, once or several times, keeps adapters
             apart: `model.adapters.use(NAME)` switches. `base=PATH[,sizes=PATH]` is the base model alone.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -117,8 +122,8 @@ def load(
         quantize: `int8` or `int4` for the language model's linear layers, weights only; None as they are stored.
         merge_adapter: add the adapter's LoRA to the base's weights; False keeps it apart, under the name `default`,
             so that it can be trained.
-        preset: one of INFERENCE_PRESETS, whose pooling the model takes; None for the pooling its files name. A
-            StreamConfig has the rest of the preset.
+        preset: one of INFERENCE_PRESETS, whose pooling the model takes, unless it is one without pooling; None for the
+            pooling its files name. A StreamConfig has the rest of the preset.
 
     Raises:
         ValueError: unknown spec, device, dtype, quantisation or preset; files that contradict each other, or do not
@@ -144,7 +149,7 @@ def load(
         if quantize:
             quantize_language(model, quantize)
     model.tokenizer = tokenizer_for(spec)
-    if preset is not None:
+    if preset is not None and model.config.pool != "none":
         model.config = replace(model.config, pool=INFERENCE_PRESETS[preset].pool)
     if apart:
         model.adapters = Adapters(model)

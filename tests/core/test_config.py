@@ -7,7 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlm3r_core.config import INFERENCE_PRESETS, MODEL_PRESETS, VLM3R_7B, Cut3rConfig, StreamConfig, token_selection
+from vlm3r_core.config import (
+    INFERENCE_PRESETS,
+    MODEL_PRESETS,
+    USUAL_FRAMES,
+    VLM3R_7B,
+    Cut3rConfig,
+    StreamConfig,
+    token_selection,
+)
 from vlm3r_core.types import Frame
 
 
@@ -15,7 +23,7 @@ from vlm3r_core.types import Frame
     ("settings", "says"),
     [
         ({"memory_policy": "unifrm"}, "did you mean 'uniform'"),
-        ({"max_frames": 0}, r"in 1\.\.1024, got 0"),
+        ({"max_frames": -1}, r"in 0\.\.1024, got -1"),
         ({"max_pool_frames": 8}, "max_frames 32 or more, got 8"),
         ({"backward_reset_s": -1.0}, r"in 0\.\.3600"),
     ],
@@ -23,6 +31,13 @@ from vlm3r_core.types import Frame
 def test_stream_config_refuses(settings, says):
     with pytest.raises(ValueError, match=says):
         StreamConfig(**settings)
+
+
+def test_the_model_decides_the_frames_where_nothing_is_said():
+    trained = replace(MODEL_PRESETS["tiny-random"], trained_frames=16)
+    assert StreamConfig().for_model(trained).max_frames == 16
+    assert StreamConfig(max_frames=8).for_model(trained).max_frames == 8
+    assert StreamConfig().for_model(VLM3R_7B).max_frames == USUAL_FRAMES
 
 
 @pytest.mark.parametrize(

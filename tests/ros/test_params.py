@@ -85,7 +85,7 @@ def test_every_parameter_is_described_with_range_or_choices(make_node):
         ({"max_fps": -1.0}, ["out of range", "-1.0", "frames per second"]),
         ({"max_fps": 5}, ["INTEGER", "DOUBLE", "decimal point"]),
         ({"rotate": "90"}, ["STRING", "int", "clockwise"]),
-        ({"max_frames": 0}, ["out of range", "visual context"]),
+        ({"max_frames": -1}, ["out of range", "visual context"]),
         ({"model": 7}, ["INTEGER", "str", "preset"]),
     ],
 )

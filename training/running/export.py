@@ -82,7 +82,7 @@ def export(model: VLM3R, config: RunConfig, folder: Path) -> str:
         return ",".join(f"{name}={path}" for name, path in parts.items())
     target, fresh = folder / "model", folder / f".model.partial-{os.getpid()}"
     shutil.rmtree(fresh, ignore_errors=True)
-    trained = replace(model.config, name=folder.resolve().name, random_seed=None)
+    trained = replace(model.config, name=folder.resolve().name, random_seed=None, trained_frames=config.frames)
     dtype = str(next(model.siglip.parameters()).dtype).removeprefix("torch.")
     save_model(merged_weights(model), trained, config.model, fresh, dtype=dtype)
     replace_folder(fresh, target)

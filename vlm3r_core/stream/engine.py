@@ -49,7 +49,7 @@ class StreamEngine:
 
     def __init__(self, model: VLM3R, config: StreamConfig | None = None, tokenizer: Tokenizer | None = None):
         self.model = model
-        self.config = config or StreamConfig()
+        self.config = (config or StreamConfig()).for_model(model.config)
         tokenizer = tokenizer or model.tokenizer
         if tokenizer is None and model.config.trained:
             raise ValueError("a trained model needs the tokenizer it was trained with; pass tokenizer_for(model spec)")

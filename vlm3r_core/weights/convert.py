@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import vlm3r_core
+from vlm3r_core.bundled import preset_tokenizer
 from vlm3r_core.checkpoint.fill import open_weights
 from vlm3r_core.checkpoint.published import Published
 from vlm3r_core.checkpoint.saved import DESCRIPTION, FORMAT, TOKENIZER, Saved, skeleton, stored_shapes, to_json
@@ -202,7 +203,7 @@ def _describe(spec: str, config: ModelConfig, folder: Path, facts: dict) -> None
         generation = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
     elif isinstance(source, Saved):
         sources, licences, generation = (source.description.get(key) for key in ("sources", "licences", "generation"))
-    tokenizer = source.tokenizer_path if source else resources.files("vlm3r_core") / "assets" / "tokenizer.json"
+    tokenizer = source.tokenizer_path if source else preset_tokenizer(spec)
     # whatever it is, it must do for the prompts
     Tokenizer(_written(folder / TOKENIZER, tokenizer.read_text(encoding="utf-8")))
     description = {
