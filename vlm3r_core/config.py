@@ -95,11 +95,15 @@ class Cut3rConfig:
     rope_half_rounding: bool = True
     # "none": the state is replaced each frame; "ttt3r": gated per state token
     state_gate: str = "none"
-    # Two aids for small models; published CUT3R has neither.
+    # Aids for small models; published CUT3R has none of them.
     # columns of a small picture whose likeness to those of the frame before is told to the pose token; 0: none
     motion_columns: int = 0
     # width of the SigLIP tokens that are added to the embedded patches; 0: none are
     siglip_width: int = 0
+    # the decoded pose token of a frame is handed on to the next one
+    pose_chain: bool = False
+    # convolutions embed the patches
+    conv_stem: bool = False
 
     def __post_init__(self):
         check_choice("Cut3rConfig.state_gate", self.state_gate, STATE_GATES)
@@ -166,6 +170,8 @@ class SiglipConfig:
     intermediate_size: int = 4304
     num_layers: int = 26
     num_heads: int = 16
+    # an aid for small models, absent from published SigLIP: convolutions embed the patches
+    conv_stem: bool = False
 
     @property
     def grid(self) -> int:
@@ -197,6 +203,8 @@ class ModelConfig:
     siglip: SiglipConfig = field(default_factory=SiglipConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     fusion_heads: int = 18
+    # an aid for small models: each image token is also given the CUT3R token of its own patch, through a linear map
+    fusion_same_patch: bool = False
     # False: the base model alone, without CUT3R and fusion
     spatial: bool = True
     # which CUT3R tokens the fusion attends to; "none" skips the fusion
@@ -340,8 +348,9 @@ class StreamConfig:
 
 VLM3R_7B = ModelConfig(name="vlm3r-7b")
 
-TINY = ModelConfig(
-    name="tiny",
+# Sizes of "tiny-random", all as published but smaller: for tests and for what needs no answers that are true.
+TINY_RANDOM = ModelConfig(
+    name="tiny-random",
     siglip=SiglipConfig(
         image_size=168, patch_size=14, hidden_size=144, intermediate_size=288, num_layers=4, num_heads=6
     ),
@@ -370,7 +379,56 @@ TINY = ModelConfig(
     ),
 )
 
+# The small model that is shipped: the same classes with the aids that let it learn on a CPU.
+TINY = ModelConfig(
+    name="tiny",
+    siglip=SiglipConfig(
+        image_size=144,
+        patch_size=24,
+        hidden_size=128,
+        intermediate_size=512,
+        num_layers=4,
+        num_heads=4,
+        conv_stem=True,
+    ),
+    cut3r=Cut3rConfig(
+        image_size=96,
+        patch_size=16,
+        enc_embed_dim=128,
+        enc_depth=2,
+        enc_num_heads=4,
+        dec_embed_dim=128,
+        dec_depth=2,
+        dec_num_heads=4,
+        state_dec_num_heads=4,
+        state_size=32,
+        local_mem_size=8,
+        ray_enc_depth=1,
+        ray_enc_num_heads=4,
+        dpt=DptConfig((12, 24, 48, 96), 32, 16),
+        # rounding is there to match published weights
+        rope_half_rounding=False,
+        motion_columns=48,
+        pose_chain=True,
+        conv_stem=True,
+    ),
+    language=LanguageConfig(
+        hidden_size=192,
+        num_layers=6,
+        num_heads=6,
+        num_kv_heads=6,
+        intermediate_size=512,
+        vocab_size=2048,
+        max_position=8192,
+    ),
+    fusion_heads=4,
+    fusion_same_patch=True,
+    pool="none",
+    newline="no_token",
+)
+
 MODEL_PRESETS: dict[str, ModelConfig] = {
-    "tiny-random": replace(TINY, name="tiny-random", random_seed=0),
+    "tiny-random": replace(TINY_RANDOM, random_seed=0),
+    "tiny-start": replace(TINY, name="tiny-start", random_seed=0),
     "vlm3r-7b-random": replace(VLM3R_7B, name="vlm3r-7b-random", random_seed=0),
 }

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from vlm3r_core.config import TINY, Cut3rConfig, DptConfig
+from vlm3r_core.config import TINY_RANDOM, Cut3rConfig, DptConfig
 from vlm3r_core.model.cut3r import Cut3r
 from vlm3r_core.model.cut3r_blocks import CrossAttention
 from vlm3r_core.model.cut3r_state import Cut3rState
@@ -342,10 +342,10 @@ def test_both_names_of_a_head_weight_stay_one_tensor():
 
 
 def test_tiny_preset_steps():
-    model = Cut3r(TINY.cut3r).eval()
-    side = TINY.cut3r.image_size
+    model = Cut3r(TINY_RANDOM.cut3r).eval()
+    side = TINY_RANDOM.cut3r.image_size
     _, tokens = model.step(model.init_state(1), images(1, 1, height=side, width=side)[0])
-    assert tokens.patch.shape == (1, TINY.siglip.grid**2, TINY.cut3r.dec_embed_dim)
+    assert tokens.patch.shape == (1, TINY_RANDOM.siglip.grid**2, TINY_RANDOM.cut3r.dec_embed_dim)
 
 
 @pytest.mark.parametrize(

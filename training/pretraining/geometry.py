@@ -14,7 +14,7 @@ from training.pretraining.losses import confident_distance, from_frame_before, p
 from training.pretraining.settings import PretrainConfig
 from training.scans.simulated_clips import sampled_pixels
 from vlm3r_core.model.cut3r import Cut3r
-from vlm3r_core.model.cut3r_state import Cut3rState, Cut3rTokens
+from vlm3r_core.model.cut3r_state import Cut3rTokens
 from vlm3r_core.model.dpt import camera_pose, points_and_confidence
 from vlm3r_core.model.geometry import T_WC_to_pose, pose_to_T_WC, transform_points
 from vlm3r_core.model.rope import rotary_tables
@@ -166,7 +166,7 @@ class Geometry(nn.Module):
         state, found = self.model.init_state(clips), []
         for index, view in enumerate(self.model.encode_view(pixels, siglip).each(clips)):
             if self._config.bptt_frames and index and index % self._config.bptt_frames == 0:
-                state = _detached(state)
+                state = state.detached()
             state, tokens = self.model.cut3r.advance(state, view)
             found.append(tokens)
         return found
@@ -212,11 +212,6 @@ def _by_clip(values: Tensor, frames: int) -> Tensor:
 
 def _values(points: Points) -> list[Tensor | None]:
     return [getattr(points, item.name) for item in fields(Points)]
-
-
-def _detached(state: Cut3rState) -> Cut3rState:
-    columns = None if state.columns is None else state.columns.detach()
-    return Cut3rState(state.tokens.detach(), state.memory.detach(), state.fresh, columns)
 
 
 def _steps(R: Tensor) -> Tensor:

@@ -29,10 +29,10 @@ class PretrainConfig:
 
     objective: str = setting("geometry", "what is trained", choices=OBJECTIVES)
     run_dir: str = setting("", "run folder: checkpoints, log, encoders; empty: out/pretrain/<objective>")
-    model: str = setting("tiny-random", "preset with the sizes")
+    model: str = setting("tiny-start", "preset with the sizes")
     motion_columns: int = setting(48, "the model's cut3r.motion_columns", span=(0, 512))
-    siglip_input: bool = setting(True, "give CUT3R the tower's tokens (the model's cut3r.siglip_width)")
-    enc_depth: int = setting(1, "layers of CUT3R's own image encoder; 0: the preset's", span=(0, 48))
+    siglip_input: bool = setting(False, "give CUT3R the tower's tokens (the model's cut3r.siglip_width)")
+    enc_depth: int = setting(0, "layers of CUT3R's own image encoder; 0: the preset's", span=(0, 48))
     dec_depth: int = setting(0, "levels of CUT3R's two decoders; 0: the preset's", span=(0, 48))
     vision: str = setting("", "encoders folder with the tower that geometry builds on; needed for siglip_input")
     start: str = setting("", "encoders folder whose weights training starts from; empty: seeded random ones")

@@ -31,7 +31,7 @@ class Cut3r(nn.Module):
         self.pose_token = nn.Parameter(0.02 * torch.randn(1, 1, dec))
         self.masked_img_token = nn.Parameter(0.02 * torch.randn(1, enc))
         self.masked_ray_map_token = nn.Parameter(0.02 * torch.randn(1, enc))
-        self.patch_embed = PatchEmbed(IMAGE_CHANNELS, enc, config.patch_size)
+        self.patch_embed = PatchEmbed(IMAGE_CHANNELS, enc, config.patch_size, config.conv_stem)
         self.patch_embed_ray_map = PatchEmbed(RAY_CHANNELS, enc, config.patch_size)
         self.enc_blocks = nn.ModuleList(
             EncoderBlock(enc, config.enc_num_heads, ratio, config.rope_half_rounding) for _ in range(config.enc_depth)
@@ -52,6 +52,7 @@ class Cut3r(nn.Module):
         self.downstream_head = Heads(config)
         self.siglip_embed = nn.Linear(config.siglip_width, enc) if config.siglip_width else None
         self.motion = ColumnMotion(config.motion_columns, dec) if config.motion_columns else None
+        self.pose_chain = nn.Linear(dec, dec) if config.pose_chain else None
 
     def init_state(self, batch: int) -> Cut3rState:
         """The state before the first view of `batch` independent streams.
@@ -66,6 +67,7 @@ class Cut3r(nn.Module):
             memory=self.pose_retriever.initial(batch),
             fresh=torch.ones(batch, dtype=torch.bool, device=self.pose_token.device),
             columns=None if self.motion is None else self.motion.nothing(batch),
+            camera=None if self.pose_chain is None else torch.zeros_like(self.pose_token).expand(batch, -1, -1),
         )
 
     def step(
@@ -160,13 +162,16 @@ class Cut3r(nn.Module):
         pose = torch.where(state.fresh[:, None, None], self.pose_token, remembered)
         if view.columns is not None:
             pose = pose + self.motion(state.columns, view.columns)
+        if state.camera is not None:
+            pose = pose + self.pose_chain(state.camera)
         tokens, candidate, score = self._decode(state.tokens, pose, view)
         if score is not None:
             gate = torch.where(state.fresh[:, None], 1, score.sigmoid()).to(candidate.dtype)
             candidate = torch.lerp(state.tokens, candidate, gate.unsqueeze(-1))
         memory = self.pose_retriever.write(key, tokens.camera, state.memory)
         columns = state.columns if view.columns is None else view.columns
-        new = Cut3rState(candidate, memory, torch.zeros_like(state.fresh), columns)
+        camera = None if state.camera is None else tokens.camera
+        new = Cut3rState(candidate, memory, torch.zeros_like(state.fresh), columns, camera)
         return self._settle(state, new, _both(view.img_mask, update), reset), tokens
 
     def geometry(self, tokens: Cut3rTokens) -> Geometry:
@@ -229,17 +234,15 @@ class Cut3r(nn.Module):
 
     def _settle(self, old: Cut3rState, new: Cut3rState, writes: Tensor | None, reset: Tensor | None) -> Cut3rState:
         """The state after a view: new where it writes, old elsewhere, initial where it resets."""
-        tokens, memory, fresh, columns = new.tokens, new.memory, new.fresh, new.columns
+        kept, fresh = new.parts(), new.fresh
         if writes is not None:
-            tokens, memory = _blend(writes, tokens, old.tokens), _blend(writes, memory, old.memory)
-            columns = None if columns is None else _blend(writes, columns, old.columns)
+            kept = {name: _blend(writes, kept[name], before) for name, before in old.parts().items()}
         if reset is not None:
-            initial = self.init_state(len(reset))
-            tokens, memory = _blend(reset, initial.tokens, tokens), _blend(reset, initial.memory, memory)
-            columns = None if columns is None else _blend(reset, initial.columns, columns)
+            initial = self.init_state(len(reset)).parts()
+            kept = {name: _blend(reset, first, kept[name]) for name, first in initial.items()}
             # published CUT3R reads the pose token of the view after a reset from the initial memory
             fresh = reset if self.config.state_gate == "ttt3r" else fresh
-        return Cut3rState(tokens, memory, fresh, columns)
+        return Cut3rState(fresh=fresh, **kept)
 
     def _check_siglip(self, siglip: Tensor | None, has_image: bool, batch_and_patches: tuple[int, int]) -> None:
         width = self.config.siglip_width

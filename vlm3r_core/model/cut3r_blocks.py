@@ -7,17 +7,19 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from vlm3r_core.model.conv_stem import ConvStem
 from vlm3r_core.model.rope import Rotary, rotate
 
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class PatchEmbed(nn.Module):
-    """Cuts an image into patches and projects each to one token."""
+    """Cuts an image into patches and makes each one token: by one linear map, or by a few convolutions."""
 
-    def __init__(self, channels: int, width: int, patch_size: int):
+    def __init__(self, channels: int, width: int, patch_size: int, conv_stem: bool = False):
         super().__init__()
-        self.proj = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
+        linear = nn.Conv2d(channels, width, kernel_size=patch_size, stride=patch_size)
+        self.proj = ConvStem(channels, width, patch_size) if conv_stem else linear
 
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W] to row-major tokens [B, P, D]."""

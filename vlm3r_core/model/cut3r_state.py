@@ -20,34 +20,38 @@ class Cut3rState:
             ttt3r gate is open.
         columns: [B, V, C], what the columns of the newest remembered image look like, zero before the first; None for
             a network that does not compare them.
+        camera: [B, 1, D], the decoded pose token of the newest remembered view, zero before the first; None for a
+            network that does not hand it on.
     """
 
     tokens: Tensor
     memory: Tensor
     fresh: Tensor
     columns: Tensor | None = None
+    camera: Tensor | None = None
+
+    def parts(self) -> dict[str, Tensor]:
+        """The floating-point tensors it has, by name; all but `fresh`."""
+        named = {name: getattr(self, name) for name in ("tokens", "memory", "columns", "camera")}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     @property
     def nbytes(self) -> int:
         """Bytes of the state, as if no memory were shared between streams."""
-        columns = 0 if self.columns is None else self.columns.nbytes
-        return self.tokens.nbytes + self.memory.nbytes + self.fresh.nbytes + columns
+        return self.fresh.nbytes + sum(tensor.nbytes for tensor in self.parts().values())
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Cut3rState:
         """The state on another device or in another floating point type."""
-        return Cut3rState(
-            tokens=self.tokens.to(device=device, dtype=dtype),
-            memory=self.memory.to(device=device, dtype=dtype),
-            fresh=self.fresh.to(device=device),
-            columns=None if self.columns is None else self.columns.to(device=device, dtype=dtype),
-        )
+        parts = {name: tensor.to(device=device, dtype=dtype) for name, tensor in self.parts().items()}
+        return Cut3rState(fresh=self.fresh.to(device=device), **parts)
+
+    def detached(self) -> Cut3rState:
+        """The same numbers, through which no gradient goes."""
+        return Cut3rState(fresh=self.fresh, **{name: tensor.detach() for name, tensor in self.parts().items()})
 
     def as_tensors(self) -> dict[str, Tensor]:
         """Contiguous tensors by name, detached and ready to be written to a file."""
-        tensors = {"tokens": self.tokens, "memory": self.memory, "fresh": self.fresh}
-        if self.columns is not None:
-            tensors["columns"] = self.columns
-        return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        return {name: tensor.detach().contiguous() for name, tensor in {**self.parts(), "fresh": self.fresh}.items()}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> Cut3rState:
@@ -67,7 +71,12 @@ class Cut3rState:
         columns = tensors.get("columns")
         if columns is not None and (columns.ndim != 3 or len(columns) != len(tokens)):
             raise ValueError(f"Cut3rState: columns must be [{len(tokens)}, V, C], got {list(columns.shape)}")
-        return cls(tokens, memory, fresh.bool(), columns)
+        camera = tensors.get("camera")
+        if camera is not None and camera.shape != (len(tokens), 1, tokens.shape[-1]):
+            raise ValueError(
+                f"Cut3rState: camera must be [{len(tokens)}, 1, {tokens.shape[-1]}], got {list(camera.shape)}"
+            )
+        return cls(tokens, memory, fresh.bool(), columns, camera)
 
 
 @dataclass(frozen=True)

@@ -37,11 +37,15 @@ class CrossAttentionFusion(nn.Module):
         spatial_dim: width D of the CUT3R tokens.
         num_heads: attention heads; must divide image_dim.
         dropout: on the sum, in training only.
+        same_patch: also add a linear map of the last P spatial tokens, of which each belongs to the image token at its
+            place; an aid for small models. Of fewer spatial tokens, such as the camera's alone, none is added.
 
     Source: VLM-3R, section 3.2, and the published module's layout.
     """
 
-    def __init__(self, image_dim: int, spatial_dim: int, num_heads: int, dropout: float = 0.1):
+    def __init__(
+        self, image_dim: int, spatial_dim: int, num_heads: int, dropout: float = 0.1, *, same_patch: bool = False
+    ):
         super().__init__()
         self.image_norm = nn.LayerNorm(image_dim, eps=1e-5)
         self.spatial_norm = nn.LayerNorm(spatial_dim, eps=1e-5)
@@ -52,6 +56,7 @@ class CrossAttentionFusion(nn.Module):
         self.out_proj = nn.Linear(image_dim, image_dim)
         self.out_norm = nn.LayerNorm(image_dim, eps=1e-5)
         self.dropout = nn.Dropout(dropout)
+        self.same_patch = nn.Linear(spatial_dim, image_dim) if same_patch else None
 
     def forward(self, image: Tensor, spatial: Tensor) -> Tensor:
         """Fuses one batch of frames.
@@ -66,4 +71,7 @@ class CrossAttentionFusion(nn.Module):
         z = self.spatial_norm(spatial)
         q, k, v = self.query(self.image_norm(image)), self.key(z), self.value(z)
         attended, _ = self.attention(q, k, v, need_weights=False)
-        return self.dropout(self.out_norm(self.out_proj(attended)) + image)
+        fused = self.out_norm(self.out_proj(attended)) + image
+        if self.same_patch is not None and z.shape[1] >= image.shape[1]:
+            fused = fused + self.same_patch(z[:, -image.shape[1] :])
+        return self.dropout(fused)

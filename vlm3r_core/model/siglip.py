@@ -6,6 +6,9 @@ from torch import Tensor, nn
 from transformers import SiglipVisionConfig, SiglipVisionModel
 
 from vlm3r_core.config import SiglipConfig
+from vlm3r_core.model.conv_stem import ConvStem
+
+_COLOURS = 3
 
 
 class SiglipTower(nn.Module):
@@ -33,6 +36,8 @@ class SiglipTower(nn.Module):
             ),
             attn_implementation="sdpa",
         )
+        if config.conv_stem:
+            self.vision.embeddings.patch_embedding = ConvStem(_COLOURS, config.hidden_size, config.patch_size)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encodes frames.

@@ -52,7 +52,10 @@ class VLM3R(nn.Module):
         self.siglip = SiglipTower(config.siglip)
         self.cut3r = Cut3r(config.cut3r) if config.spatial else None
         spatial_dim = config.cut3r.dec_embed_dim
-        self.fusion = CrossAttentionFusion(image_dim, spatial_dim, config.fusion_heads) if config.spatial else None
+        self.fusion = None
+        if config.spatial:
+            same_patch = config.fusion_same_patch
+            self.fusion = CrossAttentionFusion(image_dim, spatial_dim, config.fusion_heads, same_patch=same_patch)
         self.projector = Projector(image_dim, language_dim)
         self.image_newline = nn.Parameter(torch.zeros(language_dim))
         self.language = LanguageModel(config.language)
