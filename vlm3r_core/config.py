@@ -192,6 +192,11 @@ class LanguageConfig:
     rope_theta: float = 1e6
     max_position: int = 32768
     rms_norm_eps: float = 1e-6
+    # an aid for small models, absent from Qwen2: in each layer the first so many heads of text hide the visual tokens
+    text_only_heads: int = 0
+
+    def __post_init__(self):
+        check_range("LanguageConfig.text_only_heads", self.text_only_heads, 0, self.num_heads)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,11 @@ class ModelConfig:
         check_choice("ModelConfig.pool", self.pool, POOL_MODES)
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
         check_range("ModelConfig.repetition_penalty", self.repetition_penalty, 1.0)
+        if self.language.text_only_heads and self.newline == "one_token":
+            raise ValueError(
+                "ModelConfig: newline 'one_token' ends the visual tokens with one that a stream reads as text, which "
+                "does not go with language.text_only_heads; use no_token, frame or grid"
+            )
         check_range("ModelConfig.trained_frames", self.trained_frames, 0)
         if not self.spatial:
             check_choice("ModelConfig.token_selection of a model without CUT3R", self.token_selection, ("none",))
@@ -394,15 +404,16 @@ TINY = ModelConfig(
     cut3r=Cut3rConfig(
         image_size=96,
         patch_size=16,
-        enc_embed_dim=128,
-        enc_depth=2,
+        enc_embed_dim=96,
+        enc_depth=1,
         enc_num_heads=4,
-        dec_embed_dim=128,
+        dec_embed_dim=96,
         dec_depth=2,
         dec_num_heads=4,
         state_dec_num_heads=4,
         state_size=32,
-        local_mem_size=8,
+        local_mem_size=4,
+        mlp_ratio=2.0,
         ray_enc_depth=1,
         ray_enc_num_heads=4,
         dpt=DptConfig((12, 24, 48, 96), 32, 16),

@@ -116,17 +116,9 @@ def _forward(
         )
     positions, may_see = batch.add(numbers, tokens)
     embeddings = language.embed(torch.tensor(flat, device=positions.device))
-    bias = torch.zeros(len(flat), batch.prefix + may_see.shape[1], dtype=embeddings.dtype, device=positions.device)
-    bias[:, batch.prefix :].masked_fill_(~may_see, torch.finfo(embeddings.dtype).min)
-    output = language.qwen.model(
-        inputs_embeds=embeddings[None],
-        past_key_values=cache,
-        use_cache=True,
-        attention_mask=bias[None, None],
-        position_ids=positions[None],
-    )
+    hidden = language.run_behind(embeddings, positions, may_see, cache)
     ends = torch.tensor([len(ids) for ids in tokens], device=positions.device).cumsum(0) - 1
-    return language.qwen.lm_head(output.last_hidden_state[0, ends])
+    return language.qwen.lm_head(hidden[ends])
 
 
 def _extend(answer: Decoded, logits: Tensor, vocab_size: int, repetition_penalty: float) -> None:

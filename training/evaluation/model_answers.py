@@ -110,9 +110,9 @@ class ModelAnswers:
             self._cache = None  # frees the old one before the new one is made
             self._cache = language.new_cache(capacity)
         self._cache.crop(0)
-        embeddings = torch.cat([language.embed(system), visual])
-        for start in range(0, len(embeddings), _TOKENS_PER_PASS):
-            language.append(embeddings[start : start + _TOKENS_PER_PASS], self._cache)
+        language.append(language.embed(system), self._cache)
+        for part in visual.split(_TOKENS_PER_PASS) if len(visual) else ():
+            language.append(part, self._cache, visual=True)
         return self._cache
 
     def _said(self, question: BenchmarkQuestion, decoded: Decoded, latency_ms: float) -> Said:

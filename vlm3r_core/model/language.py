@@ -57,6 +57,8 @@ class KvCache(Cache):
         ]
         super().__init__(layers=layers)
         self.capacity = capacity
+        # which of the places hold visual tokens
+        self.visual = torch.zeros(capacity, dtype=torch.bool)
 
     @property
     def length(self) -> int:
@@ -105,13 +107,18 @@ class LanguageModel(nn.Module):
         """Token ids [T] to embeddings [T, D]."""
         return self.qwen.get_input_embeddings()(ids)
 
-    def append(self, embeddings: Tensor, cache: KvCache) -> None:
+    def append(self, embeddings: Tensor, cache: KvCache, *, visual: bool = False) -> None:
         """Runs embeddings [T, D] into the cache; no logits are computed.
+
+        Args:
+            embeddings: of tokens.
+            cache: what comes before them.
+            visual: they are visual tokens.
 
         Raises:
             ValueError: the cache has no room for them.
         """
-        self._run(embeddings, cache)
+        self._run(embeddings, cache, visual=visual)
 
     def next_logits(self, embeddings: Tensor, cache: KvCache) -> Tensor:
         """Appends embeddings [T, D] and returns the logits [V] of the token after the last one."""
@@ -129,26 +136,88 @@ class LanguageModel(nn.Module):
             Logits [T, V].
         """
         length = cache.length
-        cached = torch.ones(may_see.shape[0], length, dtype=torch.bool, device=may_see.device)
-        mask = torch.cat([cached, may_see], dim=1)[None, None]
-        bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
-        bias.masked_fill_(~mask, torch.finfo(embeddings.dtype).min)
         try:
-            hidden = self._run(embeddings, cache, attention_mask=bias, position_ids=(length + positions)[None])
+            hidden = self.run_behind(embeddings, length + positions, may_see, cache)
         finally:
             cache.crop(length)
         return self.qwen.lm_head(hidden)
 
-    def logits(self, embeddings: Tensor) -> Tensor:
-        """Logits [T, V] of a whole sequence of embeddings [T, D], without a cache."""
-        return self.qwen(inputs_embeds=embeddings[None], use_cache=False).logits[0]
+    def run_behind(self, embeddings: Tensor, positions: Tensor, may_see: Tensor, cache: KvCache) -> Tensor:
+        """Runs text into the cache of which not every token sees every other before it.
 
-    def _run(self, embeddings: Tensor, cache: KvCache, **extra) -> Tensor:
-        needed = cache.length + embeddings.shape[0]
-        if needed > cache.capacity:
+        Args:
+            embeddings: [T, D].
+            positions: int64 [T], each token's place counted from the beginning of the context.
+            may_see: bool [T, C + T], which token attends to which of the last C cached ones and of the new ones; all
+                cached ones before those are seen.
+            cache: what comes before them.
+
+        Returns:
+            Last hidden states [T, D].
+
+        Raises:
+            ValueError: the cache has no room for them.
+        """
+        before = cache.length + len(embeddings) - may_see.shape[1]
+        cached = torch.ones(len(may_see), before, dtype=torch.bool, device=may_see.device)
+        return self._run(embeddings, cache, torch.cat([cached, may_see], dim=1), positions)
+
+    def logits(self, embeddings: Tensor, visual: Tensor | None = None) -> Tensor:
+        """Logits [T, V] of a whole sequence of embeddings [T, D], without a cache.
+
+        Args:
+            embeddings: [T, D].
+            visual: bool [T], which of them are visual tokens; None for none.
+        """
+        extra = {}
+        if self.config.text_only_heads and visual is not None and visual.any():
+            may_see = torch.ones(len(visual), len(visual), dtype=torch.bool, device=embeddings.device).tril()
+            extra["attention_mask"] = self.attention_bias(may_see, visual, ~visual, embeddings.dtype)
+        return self.qwen(inputs_embeds=embeddings[None], use_cache=False, **extra).logits[0]
+
+    def attention_bias(self, may_see: Tensor, visual: Tensor, text: Tensor, dtype: torch.dtype) -> Tensor:
+        """What is added to the attention scores: the lowest number wherever a token is not to be seen.
+
+        Args:
+            may_see: bool [Q, K], rows look at columns.
+            visual: bool [K], which of the seen are visual tokens.
+            text: bool [Q], which of those that look are text.
+            dtype: of the result.
+
+        Returns:
+            [1, 1, Q, K], or for each head [1, N, Q, K] where some see text only.
+        """
+        heads = self.config.text_only_heads
+        seen = may_see[None, None]
+        if heads:
+            visual, text = visual.to(may_see.device), text.to(may_see.device)
+            blind = may_see & ~(text[:, None] & visual[None])
+            seen = torch.stack([blind] * heads + [may_see] * (self.config.num_heads - heads))[None]
+        bias = torch.zeros(seen.shape, dtype=dtype, device=may_see.device)
+        return bias.masked_fill_(~seen, torch.finfo(dtype).min)
+
+    def _run(
+        self,
+        embeddings: Tensor,
+        cache: KvCache,
+        may_see: Tensor | None = None,
+        positions: Tensor | None = None,
+        *,
+        visual: bool = False,
+    ) -> Tensor:
+        start, end = cache.length, cache.length + embeddings.shape[0]
+        if end > cache.capacity:
             raise ValueError(
-                f"the context would be {needed} tokens but the cache holds {cache.capacity}; "
+                f"the context would be {end} tokens but the cache holds {cache.capacity}; "
                 "ask a shorter question or lower max_new_tokens"
             )
+        cache.visual[start:end] = visual
+        extra = {} if positions is None else {"position_ids": positions[None]}
+        hides = not visual and self.config.text_only_heads and bool(cache.visual[:start].any())
+        if may_see is None and hides:
+            may_see = torch.ones(end - start, end, dtype=torch.bool, device=embeddings.device).tril(start)
+        if may_see is not None:
+            text = torch.full((end - start,), not visual)
+            extra["attention_mask"] = self.attention_bias(may_see, cache.visual[:end], text, embeddings.dtype)
         output = self.qwen.model(inputs_embeds=embeddings[None], past_key_values=cache, use_cache=True, **extra)
         return output.last_hidden_state[0]

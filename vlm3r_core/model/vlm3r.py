@@ -183,4 +183,10 @@ class VLM3R(nn.Module):
         visual = self.encode(frames).visual_tokens
         per_frame = sum(token < 0 for token in text) > 1
         sequences = list(visual) if per_frame else [self.visual_sequence(visual)]
-        return self.language.logits(self.embed_prompt(text, sequences))
+        return self.language.logits(self.embed_prompt(text, sequences), visual_places(text, sequences))
+
+
+def visual_places(ids: Sequence[int], visual: Sequence[Tensor]) -> Tensor:
+    """Which places of an embedded prompt are visual tokens: bool [L]; the arguments are those of `embed_prompt`."""
+    lengths = iter(map(len, visual))
+    return torch.cat([torch.full((next(lengths) if token < 0 else 1,), token < 0) for token in ids])

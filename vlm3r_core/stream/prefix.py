@@ -75,7 +75,7 @@ class VisualPrefix:
         missing = context[shared:]
         for start in range(0, len(missing), _FRAMES_PER_PASS):
             chunk = missing[start : start + _FRAMES_PER_PASS]
-            self._model.language.append(torch.cat([frame.tokens for frame in chunk]), self._cache)
+            self._model.language.append(torch.cat([frame.tokens for frame in chunk]), self._cache, visual=True)
             self._indices += [frame.index for frame in chunk]
         return len(missing)
 
