@@ -164,7 +164,12 @@ def _recorded(
             yield seen
 
     graph = walk_graph(
-        env, walk, written(), min_pixels=settings.min_pixels, video_path=target.name, color_path=color_path
+        env.scene_graph(),
+        walk,
+        written(),
+        min_pixels=settings.min_pixels,
+        video_path=target.name,
+        color_path=color_path,
     )
     writer.close()
     if isinstance(writer, FolderWriter):

@@ -65,9 +65,11 @@ RULES = (
     Rule("vlm3r_core.stream", never=(*NOT_CORE, *(f"vlm3r_core.scene.{name}" for name in TRUTH))),
     Rule("vlm3r_ros", never=(*TORCH, "training", "sim", "habitat_sim")),
     Rule("training", never=("vlm3r_ros", "sim", "habitat_sim", *ROS)),
-    Rule("training.scans.simulated", never=("vlm3r_ros", "habitat_sim", *ROS)),
-    # depth and poses for pre-training; what needs the simulator stays in scans/
-    Rule("training.scans.simulated_clips", never=("vlm3r_ros", "habitat_sim", *ROS)),
+    # what needs the simulator stays in these
+    *(
+        Rule(f"training.scans.simulated{part}", never=("vlm3r_ros", "habitat_sim", *ROS))
+        for part in ("", "_clips", "_looks", "_routes", "_settings", "_sight")
+    ),
     Rule("sim", never=("training", "vlm3r_ros", "habitat_sim", *ROS)),
     Rule("sim.ros_bridge", never=("training", "vlm3r_ros", "habitat_sim")),
     Rule("sim.habitat_server", never=(*OURS, *ROS)),
@@ -270,6 +272,7 @@ ALLOWED = [
     ("ros2_ws/src/vlm3r_ros/node.py", "import rclpy\nimport vlm3r_core\nfrom vlm3r_interfaces.srv import AskSpatial"),
     ("training/scans/simulated.py", "from sim import rooms"),
     ("training/scans/simulated_clips.py", "from sim import rooms"),
+    ("training/scans/simulated_sight.py", "from sim import env"),
     ("sim/ros_bridge/client.py", "import rclpy\nfrom vlm3r_core.types import Frame"),
     ("sim/habitat_server.py", "import habitat_sim\nimport socket"),
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import find_objects
 
-from sim.env import Env, Observation
+from sim.env import Observation
 from sim.walks import Walk
 from vlm3r_core.config import check_range
 from vlm3r_core.scene.graph import CameraFrame, PinholeCamera, SceneGraph, VisibleObject
@@ -18,7 +18,7 @@ MIN_PIXELS = 30
 
 
 def walk_graph(
-    env: Env,
+    graph: SceneGraph,
     walk: Walk,
     observations: Iterable[Observation],
     *,
@@ -26,10 +26,10 @@ def walk_graph(
     video_path: str | None = None,
     color_path: str | None = None,
 ) -> SceneGraph:
-    """The world's scene graph with the frames of a walk, as the question generators want it.
+    """A world's scene graph with the frames of a walk, as the question generators want it.
 
     Args:
-        env: the world.
+        graph: the truth about the world.
         walk: its poses are the frames' poses.
         observations: one for each pose, in order; looked at once, so that a generator will do.
         min_pixels: an object of which fewer pixels show is not visible. What hides it is taken into account.
@@ -44,7 +44,7 @@ def walk_graph(
         ValueError: there are more or fewer observations than poses, or min_pixels is below 1.
     """
     check_range("min_pixels", min_pixels, 1)
-    graph, camera, frames = env.scene_graph(), None, []
+    camera, frames = None, []
     objects = {item.instance_id for item in graph.objects}
     for index, (T_WC, stamp_ns, seen) in enumerate(zip(walk.T_WC, walk.stamps_ns, observations, strict=True)):
         camera = camera or _pinhole(seen)
@@ -56,12 +56,12 @@ def walk_graph(
 
 def visible_objects(semantic_ids: np.ndarray, objects: set[int], min_pixels: int) -> tuple[VisibleObject, ...]:
     """The objects in a picture of instance ids [H, W], by id, with the box around their pixels."""
-    numbers, labels, pixels = np.unique(semantic_ids, return_inverse=True, return_counts=True)
-    boxes = find_objects(labels.reshape(semantic_ids.shape) + 1)
+    boxes, pixels = find_objects(semantic_ids), np.bincount(semantic_ids.ravel())
+    numbers = [number for number in np.flatnonzero(pixels).tolist() if number in objects]
+    found = {number: boxes[number - 1] for number in numbers if pixels[number] >= min_pixels}
     return tuple(
         VisibleObject(number, (columns.start, rows.start, columns.stop - 1, rows.stop - 1))
-        for number, count, (rows, columns) in zip(numbers.tolist(), pixels, boxes, strict=True)
-        if number in objects and count >= min_pixels
+        for number, (rows, columns) in found.items()
     )
 
 

@@ -161,7 +161,7 @@ def test_what_is_hidden_is_not_visible():
     for height_m in (1.0, 1.6):
         walk = look(1.0, height_m)
         seen = list(watch(env, walk))
-        (frame,) = walk_graph(env, walk, seen, min_pixels=1).frames
+        (frame,) = walk_graph(env.scene_graph(), walk, seen, min_pixels=1).frames
         seen_from[height_m] = {item.instance_id: item.bbox_px for item in frame.visible}
         for number, (left, top, right, bottom) in seen_from[height_m].items():
             rows, columns = np.nonzero(seen[0].semantic_ids == number)
@@ -180,9 +180,9 @@ def test_few_pixels_do_not_count():
     assert [v.instance_id for v in visible_objects(ids, {4, 5}, 10)] == [4]
     assert visible_objects(ids, {4, 5}, 11) == ()
     with pytest.raises(ValueError, match="min_pixels must be at least 1, got 0"):
-        walk_graph(world(), short_walk(), rendered(), min_pixels=0)
+        walk_graph(world().scene_graph(), short_walk(), rendered(), min_pixels=0)
     with pytest.raises(ValueError, match="argument 3 is shorter"):
-        walk_graph(world(), short_walk(), rendered()[:-1])
+        walk_graph(world().scene_graph(), short_walk(), rendered()[:-1])
 
 
 def test_noise_is_seeded_and_blurs_what_moves():

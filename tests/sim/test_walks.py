@@ -197,11 +197,11 @@ def test_covering_walks_show_what_random_ones_miss():
     start = np.array([0.6, 4.4, 0.0])
     walk = make_walk(env, np.random.default_rng(0), settings, start=start)
     assert_keeps_the_rules(env, walk, settings)
-    graph = walk_graph(env, walk, watch(env, walk), min_pixels=5)
+    graph = walk_graph(env.scene_graph(), walk, watch(env, walk), min_pixels=5)
     assert {item.instance_id for frame in graph.frames for item in frame.visible} == {1, 2, 3}
     assert walk.duration_s <= settings.max_duration_s
     one_look = make_walk(env, np.random.default_rng(0), WalkSettings(fps=4.0, stops=0), start=start)
-    graph = walk_graph(env, one_look, watch(env, one_look), min_pixels=5)
+    graph = walk_graph(env.scene_graph(), one_look, watch(env, one_look), min_pixels=5)
     assert 2 not in {item.instance_id for frame in graph.frames for item in frame.visible}
 
 

@@ -31,7 +31,7 @@ PUBLISHED = (
 )
 ALL_TASKS = (*TASKS, ROUTE_TASK)
 _BINS = 20
-_BLIND_MOST = 20_000
+_BLIND_MOST = 4_000
 
 
 def published_rows(items: Sequence[QaItem], scenes: int) -> list[tuple[str, int, float, float | None, float | None]]:

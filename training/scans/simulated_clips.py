@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,11 +18,13 @@ from vlm3r_core.config import check_settings, setting
 BACKGROUND = ("nothing", "floor", "wall", "ceiling")
 CLASSES = (*BACKGROUND, *CATEGORIES)
 _NUMBER = {name: number for number, name in enumerate(CLASSES)}
-_STREAM = 7  # keeps these draws apart from the flat's own
+STREAM = 7  # keeps these draws apart from the flat's own
 _FROM_WALLS_M, _FROM_THINGS_M = 0.35, 0.2
 _PLACES, _WAYS, _ALONG = 64, 32, 5
 # One does not bump into what hangs higher.
 _OVERHEAD_M = 1.9
+# Given random numbers and a length in metres, start and end [3] of a free straight way not longer than that.
+Way = Callable[[np.random.Generator, float], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -97,15 +100,7 @@ def film_flat(seed: int, settings: ClipSettings) -> Iterator[Clip]:
     classes = np.array([0, *(_NUMBER.get(name, 0) for name in flat.categories)], np.uint8)
     kept = sampled_pixels(settings.size_px, settings.truth_px)
     for number in range(settings.clips_per_flat):
-        rng = np.random.default_rng((seed, _STREAM, number))
-        camera = CameraSettings(
-            settings.size_px,
-            settings.size_px,
-            hfov_deg=rng.uniform(settings.least_hfov_deg, settings.most_hfov_deg),
-            height_m=rng.uniform(settings.least_height_m, settings.most_height_m),
-            pitch_deg=settings.pitch_deg + settings.pitch_spread_deg * rng.uniform(-1, 1),
-        )
-        poses = _walk(flat, rng, camera, settings)
+        camera, poses = look_around((seed, STREAM, number), partial(way_in_flat, flat), settings)
         pictures = [renderer.render(camera.pinhole, pose) for pose in poses]
         lens = camera.pinhole
         yield Clip(
@@ -118,20 +113,37 @@ def film_flat(seed: int, settings: ClipSettings) -> Iterator[Clip]:
         )
 
 
-def _walk(flat: Flat, rng: np.random.Generator, camera: CameraSettings, settings: ClipSettings) -> np.ndarray:
-    """Camera poses [F, 4, 4]: a straight way through free space while the camera turns."""
-    start, end = _way(flat, rng, settings.shift_m)
+def look_around(seed: Sequence[int], way: Way, settings: ClipSettings) -> tuple[CameraSettings, np.ndarray]:
+    """A camera, and its poses on a straight way while it turns.
+
+    Args:
+        seed: same seed, same camera and poses.
+        way: finds a free way.
+        settings: how one looks.
+
+    Returns:
+        (the camera, T_WC [F, 4, 4] world from camera, metres).
+    """
+    rng = np.random.default_rng(seed)
+    camera = CameraSettings(
+        settings.size_px,
+        settings.size_px,
+        hfov_deg=rng.uniform(settings.least_hfov_deg, settings.most_hfov_deg),
+        height_m=rng.uniform(settings.least_height_m, settings.most_height_m),
+        pitch_deg=settings.pitch_deg + settings.pitch_spread_deg * rng.uniform(-1, 1),
+    )
+    start, end = way(rng, settings.shift_m)
     turns = settings.turn_deg * (1 + settings.turn_spread * rng.uniform(-1.7, 1.7, settings.frames - 1))
     turns *= rng.choice([-1.0, 1.0])
     if rng.random() < settings.way_back:
         turns[len(turns) // 2 :] *= -1
     yaws = np.radians(rng.uniform(0, 360) + np.r_[0.0, np.cumsum(turns)])
     feet = start + np.linspace(0, 1, settings.frames)[:, None] * (end - start)
-    return np.stack([camera_pose(np.r_[xy, 0.0], float(yaw), camera) for xy, yaw in zip(feet, yaws, strict=True)])
+    return camera, np.stack([camera_pose(place, float(yaw), camera) for place, yaw in zip(feet, yaws, strict=True)])
 
 
-def _way(flat: Flat, rng: np.random.Generator, longest_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end [2] of a free straight way; as free as can be in a crammed room, and then of no length."""
+def way_in_flat(flat: Flat, rng: np.random.Generator, longest_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end [3] of a free straight way; as free as can be in a crammed room, and then of no length."""
     areas = np.array([room.area_m2 for room in flat.rooms])
     room = flat.rooms[rng.choice(len(areas), p=areas / areas.sum())]
     low, high = room.low_m + _FROM_WALLS_M, room.high_m - _FROM_WALLS_M
@@ -144,7 +156,8 @@ def _way(flat: Flat, rng: np.random.Generator, longest_m: float) -> tuple[np.nda
     points = start + np.linspace(0, 1, _ALONG)[:, None, None] * (ends - start)
     free = _clearance(flat, points.reshape(-1, 2)).reshape(_ALONG, _WAYS).min(axis=0) >= _FROM_THINGS_M
     free &= ((ends >= low) & (ends <= high)).all(axis=1)
-    return start, ends[np.argmax(free)] if free.any() else start
+    end = ends[np.argmax(free)] if free.any() else start
+    return np.r_[start, 0.0], np.r_[end, 0.0]
 
 
 def _clearance(flat: Flat, points: np.ndarray) -> np.ndarray:

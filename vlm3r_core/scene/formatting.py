@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from vlm3r_core.config import check_choice
 from vlm3r_core.scene.items import QaItem
@@ -160,7 +160,7 @@ def benchmark_item(item: QaItem) -> dict:
 
 def item_to_json(item: QaItem) -> dict:
     """An item as a row of JSON, with the published generator's names where it has them."""
-    row = asdict(item)
+    row = dict(vars(item))
     row["scene_name"], row["frame_indices"] = row.pop("scene"), row.pop("frame_ids")
     row["names"] = dict(item.names)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}

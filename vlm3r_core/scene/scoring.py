@@ -43,7 +43,8 @@ MERGED = {
     },
 }
 # As computed, not as written: the ninth is a hair below 0.9, and scores at the edge depend on it.
-_CONFIDENCES = np.linspace(0.5, 0.95, 10)
+# relative errors that the confidences 0.5, 0.55, ... 0.95 allow
+_LIMITS = tuple((1 - np.linspace(0.5, 0.95, 10)).tolist())
 _LETTER = re.compile(
     r"^\W*(?:(?:the|my)\s+)?(?:(?:correct\s+)?(?:answer|option|choice)\s*(?:is)?\s*:?\s*)?\W*([A-Z])\b(?!')",
     re.IGNORECASE,
@@ -156,7 +157,8 @@ def mean_relative_accuracy(answer: float | None, truth: float | None) -> float:
     if answer is None or truth is None or truth == 0:
         return 0.0
     # Python's floats: infinite answers and numbers of 300 digits neither warn nor raise
-    return float(np.mean(abs(float(answer) - float(truth)) / float(truth) <= 1 - _CONFIDENCES))
+    error = abs(float(answer) - float(truth)) / float(truth)
+    return sum(error <= limit for limit in _LIMITS) / len(_LIMITS)
 
 
 def robust_letter(answer: str, options: Sequence[str] = ()) -> str | None:
