@@ -12,7 +12,7 @@ import numpy as np
 from sim.camera import wrapped
 from sim.env import TimeStep
 from vlm3r_core.scene.box import OrientedBox
-from vlm3r_core.scene.questions import question_text, route_question
+from vlm3r_core.scene.questions import route_question, view_direction_text, view_distance_text
 from vlm3r_core.scene.relations import QUADRANT_EDGES_DEG, QUADRANTS, sector
 from vlm3r_core.types import Answer, Frame, Route
 
@@ -89,23 +89,14 @@ def route_query(start: str, facing: str, goal: str, via: Sequence[str]) -> Query
 
 
 def direction_query(thing: str, rng: np.random.Generator) -> Query:
-    """On which side a thing is, the options in random order.
-
-    Source: VSI-Bench's hard relative direction. Differs: one stands at the camera and faces along its view, in the
-    words route questions have for that, instead of at an object and towards one.
-    """
-    places = {"stand": "current position of the camera", "face": "direction of the current view", "query": thing}
+    """On which side a thing is, the options in random order."""
     options = tuple(QUADRANTS[index] for index in rng.permutation(len(QUADRANTS)))
-    return Query("direction", question_text("object_rel_direction_v1", places), (thing,), options, "choice")
+    return Query("direction", view_direction_text(thing), (thing,), options, "choice")
 
 
 def distance_query(thing: str) -> Query:
-    """How far a thing is from the camera.
-
-    Source: VSTI-Bench's camera-object distance. Differs: "the current frame" instead of a frame's number.
-    """
-    text = question_text("camera_obj_abs_dist", {"object": thing, "frame": "the current frame"})
-    return Query("distance", text, (thing,), (), "number")
+    """How far a thing is from the camera."""
+    return Query("distance", view_distance_text(thing), (thing,), (), "number")
 
 
 def bearing_to(now: TimeStep, point_m: np.ndarray) -> float:

@@ -163,6 +163,24 @@ def question_text(task: str, names: Mapping[str, str], choices: Sequence[str] = 
     return template.format_map({**names, "choices": listed})
 
 
+def view_direction_text(thing: str) -> str:
+    """Asks on which side of the current view a thing is; the options are QUADRANTS.
+
+    Source: VSI-Bench's hard relative direction. Differs: one stands at the camera and faces along its view, in the
+    words route questions have for that, instead of at an object and towards one.
+    """
+    places = {"stand": "current position of the camera", "face": "direction of the current view", "query": thing}
+    return question_text("object_rel_direction_v1", places)
+
+
+def view_distance_text(thing: str) -> str:
+    """Asks how far a thing is from the camera now, in metres.
+
+    Source: VSTI-Bench's camera-object distance. Differs: "the current frame" instead of a frame's number.
+    """
+    return question_text("camera_obj_abs_dist", {"object": thing, "frame": "the current frame"})
+
+
 def question_type(task: str, *, wording: str = "vlm3r") -> str:
     """The type an item of a task carries in the published files."""
     if wording == "vsibench":
