@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from training.pretraining.settings import TRUTHS_A_PATCH
 from training.scans.simulated_clips import CLASSES, Clip, ClipSettings, film_flat
 from vlm3r_core.files import whole_file, write_text
 
@@ -193,19 +194,17 @@ def _decode(jpeg: np.ndarray) -> np.ndarray:
 
 
 def clip_settings(config, model) -> ClipSettings:
-    """How a run's clips are filmed: at the tower's own size, with an even number of truths for each cell of a patch.
+    """How a run's clips are filmed: at the tower's own size, the same for both objectives and any number of cells.
 
     Args:
         config: PretrainConfig.
         model: ModelConfig.
     """
-    base = ClipSettings(
+    return ClipSettings(
         frames=config.clip_frames,
         size_px=model.siglip.image_size,
         clips_per_flat=config.clips_per_flat,
         turn_deg=config.turn_deg,
         shift_m=config.shift_m,
-        truth_px=model.siglip.grid,
+        truth_px=model.siglip.grid * TRUTHS_A_PATCH,
     )
-    cells = model.siglip.grid * config.cells
-    return replace(base, truth_px=cells * max(1, min(3, base.size_px // cells)))

@@ -6,13 +6,14 @@ import json
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import SIGTERM
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -162,9 +163,8 @@ class PretrainRun:
     def _step(self, batch: Batch) -> dict[str, float]:
         config, progress = self.config, self.progress
         self._adam.clear()
-        half = config.precision == "bfloat16"
         device = self.processes.device
-        with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+        with half_precision(device) if config.precision == "bfloat16" else nullcontext():
             losses = self.objective(batch.to(device), progress.step)
         losses["loss"].backward()
         length = self._adam.collect(1 / self.processes.count)
@@ -220,6 +220,14 @@ class PretrainRun:
         for first in tqdm(range(0, len(clips), several), desc="measure", disable=not self.processes.leads, leave=False):
             some = clips[first : first + several]
             yield join([as_batch(self._held_out.read(number), size) for number in some]).to(self.processes.device)
+
+
+@contextmanager
+def half_precision(device: torch.device) -> Iterator[None]:
+    """Activations in bfloat16; on a CPU with plain attention, since torch's own kernel there is slow backwards."""
+    plain = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with plain, torch.autocast(device.type, torch.bfloat16):
+        yield
 
 
 def _as_is(batch: Batch) -> Batch:

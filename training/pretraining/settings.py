@@ -19,6 +19,8 @@ SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "bfloat16")
 # flats from here on are for tests and held-out scores, here and in every other part of the project
 FIRST_HELD_OUT = 900_000
+# pixels a side of a patch for which clips have depth and class; cells are made of them
+TRUTHS_A_PATCH = 12
 # may change between two starts of a run
 RUNNING = ("run_dir", "workers", "threads", "save_steps", "keep_checkpoints", "budget_min", "tensorboard", "wandb")
 
@@ -55,7 +57,7 @@ class PretrainConfig:
         "heads",
         choices=HEADS,
     )
-    cells: int = setting(2, "points, or class labels, a side of a patch", span=(1, 16))
+    cells: int = setting(2, "points, or class labels, a side of a patch", span=(1, TRUTHS_A_PATCH))
     head_frames: int = setting(4, "frames of a clip whose points are learned in a step; 0: all", span=(0, 1024))
     bptt_frames: int = setting(0, "frames after which gradients through the state are cut; 0: never", span=(0, 1024))
     pose_weight: float = setting(1.0, "of the pose loss", span=(0, inf))
@@ -84,7 +86,9 @@ class PretrainConfig:
     measure_steps: int = setting(500, "steps between two measurements on held-out flats; 0: at the end", span=(0, inf))
     workers: int = setting(1, "processes that film flats, and on a GPU read clips", span=(0, 256))
     seed: int = setting(0, "of weights, order and changes to the pictures", span=(0, 2**31))
-    precision: str = setting("float32", "of activations; bfloat16 pays on a GPU only", choices=PRECISIONS)
+    precision: str = setting(
+        "float32", "of activations; bfloat16 pays on a GPU, and on a CPU with AMX", choices=PRECISIONS
+    )
     device: str = setting("auto", "auto, cpu or cuda")
     threads: int = setting(1, "CPU threads of this process; 0: as torch has it", span=(0, 1024))
     tensorboard: bool = setting(True, "write curves where tensorboard is installed")
@@ -98,6 +102,8 @@ class PretrainConfig:
                 f"PretrainConfig: flats {self.first_flat}..{self.first_flat + self.flats - 1} reach the ones kept for "
                 f"tests, which begin at {FIRST_HELD_OUT}; lower first_flat or flats"
             )
+        if TRUTHS_A_PATCH % self.cells:
+            raise ValueError(f"PretrainConfig.cells must divide {TRUTHS_A_PATCH}, got {self.cells}")
         if self.rgb_weight and self.head != "dpt":
             raise ValueError("PretrainConfig.rgb_weight needs --head dpt: only CUT3R's own heads tell colours")
         if self.objective == "geometry" and self.siglip_input and not self.vision:

@@ -36,7 +36,8 @@ class ConvStem(nn.Module):
             )
         widths = (channels, width // 4, width // 2, width)
         self.halve = nn.ModuleList(nn.Conv2d(before, after, 3, 2, 1) for before, after in itertools.pairwise(widths))
-        self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, after) for after in widths[1:])
+        # one norm, where the picture is smallest: more cost as much as the convolutions and teach no sooner
+        self.norm = nn.GroupNorm(_GROUPS, width)
         self.look = nn.Conv2d(width, width, 3, 1, 1)
         self.gather = nn.Conv2d(width, width, rest, rest)
 
@@ -48,6 +49,7 @@ class ConvStem(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Image [B, C, H, W] to [B, width, H / patch, W / patch]."""
         x = image.contiguous(memory_format=channels_last)
-        for halve, norm in zip(self.halve, self.norms, strict=True):
-            x = gelu(norm(halve(x)))
+        for halve in self.halve[:-1]:
+            x = gelu(halve(x))
+        x = gelu(self.norm(self.halve[-1](x)))
         return self.gather(x + gelu(self.look(x)))
