@@ -8,8 +8,9 @@ forward ask nothing; they are the floor.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ from sim.loop.trial import Agent, Trial
 from vlm3r_core.config import StreamConfig, check_choice, check_settings, setting
 from vlm3r_core.types import Answer, Frame, Route
 
+# between two pictures of a look around, as the small model is trained
+LOOK_AROUND_DEG = 20.0
 AGENTS = ("oracle", "words", "random", "forward", "engine", "ros")
 
 
@@ -34,6 +37,12 @@ class AgentSettings:
     device: str = setting("auto", "auto, cpu, cuda or cuda:N, of the engine")
     node: str = setting("/vlm3r/spatial_qa", "full name of the node that the ros agent asks")
     node_timeout_s: float = setting(120.0, "how long the node may take to appear and to answer", span=(0.1, 3600.0))
+    session_frames: int = setting(
+        -1,
+        "newest frames that a question is about, in a session begun anew; 0: all of the episode's in one session; -1: "
+        "as many as the engine's model was trained with, if that is known",
+        span=(-1, 1024),
+    )
     look_every: int = setting(
         4, "actions between frames while driving; before questions there is always one", span=(1, 1000)
     )
@@ -63,9 +72,9 @@ def make_agent(settings: AgentSettings) -> Agent:
     if settings.agent == "words":
         return AskingAgent(TruthInWords, settings)
     if settings.agent == "engine":
-        return AskingAgent(_engine_asker(settings), settings)
-    client = _ros_client(settings)
-    return AskingAgent(lambda trial: ModelAsker(client), settings, client.close)
+        return _engine_agent(settings)
+    client, settings = _ros_client(settings), _suited(settings, 0)
+    return AskingAgent(lambda trial: ModelAsker(client, settings.session_frames), settings, client.close)
 
 
 class RandomAgent:
@@ -157,35 +166,69 @@ class Model(Protocol):
 
 
 class ModelAsker:
-    """An Asker that puts questions to a model; it starts with nothing seen."""
+    """An Asker that puts questions to a model; it starts with nothing seen.
+
+    Args:
+        model: who answers.
+        session_frames: newest frames that are shown, in a session begun anew for each moment of asking; 0: every frame
+            as it comes, in one session.
+    """
 
     sees = True
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, session_frames: int = 0):
         self._model, self._stamp_ns = model, -1
+        self._waiting: deque[Frame] = deque(maxlen=session_frames)
+        self._shown_ns = -1
         model.reset()
 
     def push(self, frame: Frame) -> None:
         """Shows a frame; the same moment is shown once."""
-        if frame.stamp_ns != self._stamp_ns:
+        if frame.stamp_ns == self._stamp_ns:
+            return
+        self._stamp_ns = frame.stamp_ns
+        if self._waiting.maxlen:
+            self._waiting.append(frame)
+        else:
             self._model.push(frame)
-            self._stamp_ns = frame.stamp_ns
 
     def answer(self, query: Query) -> Reply:
         """The model's words; it adds nothing to them."""
+        self._show()
         return Reply(self._model.ask(query.text, query.options, query.answer_type))
 
     def route(self, query: Query) -> Route:
         """The model's route."""
+        self._show()
         start, facing, goal, *via = query.way
         return self._model.plan_route(start, facing, goal, tuple(via))
 
+    def _show(self) -> None:
+        """The newest frames in a session of their own, unless the model has just seen them."""
+        if self._waiting and self._shown_ns != self._stamp_ns:
+            self._model.reset()
+            for frame in self._waiting:
+                self._model.push(frame)
+            self._shown_ns = self._stamp_ns
 
-def _engine_asker(settings: AgentSettings) -> Callable[[Trial], ModelAsker]:
+
+def _engine_agent(settings: AgentSettings) -> AskingAgent:
     from vlm3r_core import StreamEngine, load  # the agents that ask no model need no torch
 
     engine = StreamEngine(load(settings.model, device=settings.device), StreamConfig())
-    return lambda trial: ModelAsker(engine)
+    settings = _suited(settings, engine.model.config.trained_frames)
+    return AskingAgent(lambda trial: ModelAsker(engine, settings.session_frames), settings)
+
+
+def _suited(settings: AgentSettings, trained_frames: int) -> AgentSettings:
+    """A model that was trained with few frames looks around as in its training, and is shown each part of a turn."""
+    frames = trained_frames if settings.session_frames < 0 else settings.session_frames
+    controller = settings.controller
+    if frames and not controller.look_around:
+        part_deg = min(controller.turn_part_deg, LOOK_AROUND_DEG)
+        controller = replace(controller, look_around=frames, turn_part_deg=part_deg)
+    every = 1 if frames else settings.look_every
+    return replace(settings, session_frames=frames, look_every=every, controller=controller)
 
 
 def _ros_client(settings: AgentSettings):

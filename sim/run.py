@@ -20,6 +20,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from sim.agent import AGENTS, AgentSettings, make_agent
+from sim.camera import CameraSettings
 from sim.command import EXIT_FAILED, EXIT_OK, check_writable, run_command
 from sim.env import Env
 from sim.episode import TASKS, Episode
@@ -145,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = RunSettings(agent=_agent_settings(arguments))
+    camera = CameraSettings(pitch_deg=arguments.pitch)
+    settings = RunSettings(agent=_agent_settings(arguments), world=WorldSettings(camera=camera))
     check_writable(arguments.out / RESULTS)
     with logging_redirect_tqdm(), only_one(arguments.out):
         folder = run(_plan(arguments, settings.world), settings, arguments.out)
@@ -170,6 +172,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, help="folder of the run")
     add("--model", default=default.model, help="model spec of the engine agent (default: %(default)s)")
     add("--device", default=default.device, help="auto, cpu, cuda or cuda:N (default: %(default)s)")
+    add(
+        "--pitch",
+        type=float,
+        default=0.0,
+        help="tilt of the camera, degrees, up is positive; `tiny` was trained with -8",
+    )
     add("--node", default=default.node, help="name of the node the ros agent asks (default: %(default)s)")
     add("--report", action=argparse.BooleanOptionalAction, default=True, help="write report.html")
     return parser

@@ -20,6 +20,8 @@ Find: again and again it asks on which side the thing is, and how far.
 - Blocked sooner than after `stride_m`, it turns 90 degrees, left and right in turn, and drives `leg_m` before it asks
   again.
 - After `max_rounds` pairs of questions it stops.
+- With `look_around`, it turns left on the spot before its first questions and after each drive, so that so many
+  pictures, one for each part of the turn, show what is around it: a small model sees no farther back.
 """
 
 from __future__ import annotations
@@ -56,6 +58,7 @@ class ControllerSettings:
     swing_deg: float = setting(45.0, "first turn to a side", span=(1.0, 90.0))
     behind_deg: float = setting(120.0, "turn to something behind", span=(45.0, 180.0))
     aimed_deg: float = setting(15.0, "a swing below this is aimed well enough", span=(1.0, 90.0))
+    look_around: int = setting(0, "pictures of a look around before questions and after drives; 0: none", span=(0, 64))
     max_rounds: int = setting(60, "pairs of questions at most", span=(1, 10_000))
 
     def __post_init__(self):
@@ -103,8 +106,11 @@ class Controller:
 
     def _find(self) -> Motion:
         thing, settings = self._trial.episode.goal_category, self._settings
-        aim, detour = _Aim(settings), 1.0
+        aim, detour, moved = _Aim(settings), 1.0, True
         for _ in range(settings.max_rounds):
+            if moved and settings.look_around > 1:
+                yield from self._turn(np.radians((settings.look_around - 1) * settings.turn_part_deg))
+            moved = False
             self._look()
             direction = self._trial.ask_direction(self._asker, thing)
             distance = self._trial.ask_distance(self._asker, thing)
@@ -118,7 +124,7 @@ class Controller:
             if turn_rad:
                 yield from self._turn(turn_rad)
                 continue
-            aim = _Aim(settings)
+            aim, moved = _Aim(settings), True
             said_m = settings.leg_m if isnan(distance.metres) else max(distance.metres, 0.0)
             last = said_m <= settings.near_m and not isnan(distance.metres)
             driven_m = yield from self._drive(said_m if last else min(said_m, settings.leg_m))

@@ -256,6 +256,44 @@ def test_engine_agent_from_its_spec(env):
         make_agent(AgentSettings("engine", "tyni-random"))
 
 
+class Listener:
+    """A model that notes what it is shown and asked."""
+
+    def __init__(self):
+        self.heard = []
+
+    def reset(self) -> None:
+        self.heard.append("reset")
+
+    def push(self, frame) -> None:
+        self.heard.append(frame.stamp_ns)
+
+    def ask(self, question, options=(), answer_type="auto") -> Answer:
+        self.heard.append(answer_type)
+        return Answer(options[0], "choice") if options else Answer("9", "number", value=9.0, unit="m")
+
+
+def test_a_session_of_the_newest_frames_for_each_moment_of_asking(env):
+    model = Listener()
+    settings = AgentSettings("engine", look_every=1, controller=ControllerSettings(max_rounds=2, look_around=4))
+    play(env, find_episode(), AskingAgent(lambda trial: ModelAsker(model, 4), settings), TRIAL)
+    sessions = "".join(str(item) + " " if isinstance(item, str) else "f" for item in model.heard).split("reset ")
+    # nothing is shown until something is asked; then so many frames, and both questions about them
+    assert sessions == ["", "", "ffffchoice number ", "ffffchoice number "]
+    stamps = [item for item in model.heard if isinstance(item, int)]
+    assert stamps[:4] == sorted(stamps[:4])
+    assert stamps[4] > stamps[0]
+
+
+def test_controller_looks_around_before_questions_and_after_drives(env):
+    asker = Scripted(["front-left", "front-right", "front-left"], [5.0])
+    settings = {"look_around": 16, "turn_part_deg": 20.0, "aimed_deg": 20.0, "max_rounds": 4, "leg_m": 0.5}
+    turns, metres, _ = driven(env, asker, find_episode("table", (1.5, 3.2, 0.0)), **settings)
+    # 15 parts of 20 degrees, the aim, a drive, and again
+    np.testing.assert_allclose(turns, [300 + 45 - 22.5, 300 + 45], atol=0.1)
+    assert metres == pytest.approx(0.5, abs=0.01)
+
+
 # ---- the controller, driven by answers written down
 
 
