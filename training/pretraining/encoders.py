@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from training.checkpoint import replace_folder, whole_folder
 from vlm3r_core.checkpoint.published import read_json
@@ -21,12 +23,18 @@ from vlm3r_core.loading import build, randomize
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.weights.convert import save_model
 
-WEIGHTS, DESCRIPTION = "encoders.safetensors", "encoders.json"
+WEIGHTS, HEADS, DESCRIPTION = "encoders.safetensors", "heads.safetensors", "encoders.json"
 FORMAT = 1
 _SIZES = {"siglip": SiglipConfig, "cut3r": Cut3rConfig}
 
 
-def save_encoders(folder: Path, model: VLM3R, parts: tuple[str, ...], record: dict[str, Any]) -> None:
+def save_encoders(
+    folder: Path,
+    model: VLM3R,
+    parts: tuple[str, ...],
+    record: dict[str, Any],
+    heads: Mapping[str, nn.Module] | None = None,
+) -> None:
     """Writes encoders, in place of older ones.
 
     Args:
@@ -34,18 +42,18 @@ def save_encoders(folder: Path, model: VLM3R, parts: tuple[str, ...], record: di
         model: whose.
         parts: of `siglip` and `cut3r`.
         record: how they were made and what they score; JSON values.
+        heads: what read the encoders while they learned, by the name of the part; no part of the model, but teachers of
+            what comes after.
 
     Raises:
         OSError: they cannot be written; older ones stay.
     """
-    tensors = {
-        name: tensor.detach().float().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in model.named_parameters()
-        if name.startswith(tuple(f"{part}." for part in parts))
-    }
+    tensors = _tensors(model, tuple(f"{part}." for part in parts))
+    read = {f"{part}.{name}": item for part, head in (heads or {}).items() for name, item in _tensors(head).items()}
     sizes = {part: asdict(getattr(model.config, part)) for part in parts}
     with whole_folder(folder) as partial:
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        save_file(read, partial / HEADS, metadata={"format": "pt"})
         (partial / DESCRIPTION).write_text(to_json({"format": FORMAT, "sizes": sizes, "record": record}))
 
 
@@ -117,6 +125,46 @@ def save_start(folder: Path, encoders: Path, preset: str, seed: int) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     save_model(model.named_parameters(), config, preset, fresh, dtype="float32")
     replace_folder(fresh, folder)
+
+
+def join_encoders(folder: Path, vision: Path, geometry: Path, preset: str, seed: int) -> Path:
+    """Encoders that were trained apart as one folder, and a model to train further that has both.
+
+    Args:
+        folder: gets `encoders` and `model`, in place of older ones.
+        vision: encoders folder with the tower; geometry: one with CUT3R.
+        preset: name of the one that has the sizes and switches of the rest.
+        seed: of the model's other weights.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as load_encoders.
+        OSError: they cannot be written.
+    """
+    sizes = _sizes(vision) | {"cut3r": _sizes(geometry)["cut3r"]}
+    model = build(replace(MODEL_PRESETS[preset], **sizes), torch.device("cpu"), torch.float32)
+    load_encoders(model, vision, ("siglip",))
+    load_encoders(model, geometry, ("cut3r",))
+    record = {"siglip": record_json(vision), "cut3r": record_json(geometry)}
+    tensors = _tensors(model, ("siglip.", "cut3r."))
+    heads = load_file(vision / HEADS) | load_file(geometry / HEADS)
+    plain = {part: asdict(values) for part, values in sizes.items()}
+    with whole_folder(folder / "encoders") as partial:
+        save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
+        save_file(heads, partial / HEADS, metadata={"format": "pt"})
+        (partial / DESCRIPTION).write_text(to_json({"format": FORMAT, "sizes": plain, "record": record}))
+    save_start(folder / "model", folder / "encoders", preset, seed)
+    return folder / "model"
+
+
+def _tensors(module: nn.Module, prefixes: tuple[str, ...] = ("",)) -> dict[str, torch.Tensor]:
+    return {
+        name: tensor.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in module.named_parameters()
+        if name.startswith(prefixes)
+    }
 
 
 def _sizes(folder: Path) -> dict[str, SiglipConfig | Cut3rConfig]:

@@ -58,7 +58,7 @@ def run_pretraining(config: PretrainConfig, processes: Processes) -> tuple[Progr
     run.resume()
     progress = run.train()
     if processes.leads and run.finished:
-        _finish(config, model, progress, objective.encoder)
+        _finish(config, objective, progress)
     return progress, run.finished
 
 
@@ -77,13 +77,14 @@ def start_encoders(config: PretrainConfig, device: torch.device) -> VLM3R:
     return model.to(device)
 
 
-def _finish(config: PretrainConfig, model: VLM3R, progress: Progress, encoder: str) -> None:
+def _finish(config: PretrainConfig, objective: Vision | Geometry, progress: Progress) -> None:
     """Writes encoders, and where both are there, a model that training can start from."""
-    folder = Path(config.run_dir)
+    folder, model, encoder = Path(config.run_dir), objective.model, objective.encoder
     settings = {name: value for name, value in asdict(config).items() if name not in _NOT_RECORDED}
     record = {"settings": settings, "steps": progress.step, "seconds": progress.seconds, "scores": progress.scores}
     both = encoder == "cut3r" and (config.siglip_input or config.vision)
-    save_encoders(folder / ENCODERS, model, ("siglip", "cut3r") if both else (encoder,), record)
+    heads = {encoder: objective.head} if objective.head is not None else {}
+    save_encoders(folder / ENCODERS, model, ("siglip", "cut3r") if both else (encoder,), record, heads)
     _log.info("%s has the encoders", folder / ENCODERS)
     if both:
         save_start(folder / MODEL, folder / ENCODERS, config.model, config.seed)
