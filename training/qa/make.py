@@ -21,6 +21,7 @@ from tqdm import tqdm
 import vlm3r_core
 from training.qa import files, workers
 from training.qa.balance import DROPPED, balance
+from training.qa.blindproof import GIVEN_AWAY, blind_proof
 from training.qa.page import write_page
 from training.qa.parts import Part, part_from_bytes
 from training.qa.rows import write_questions, write_table, write_training
@@ -197,10 +198,14 @@ def _merge(parts: Sequence[Part], out: Path, settings: QaSettings, made_with: Ma
         first = next(iter(rejected["scans"]), {})
         raise ValueError(f"all {len(parts)} scans were skipped, the first because: {first.get('reason')}")
     items: list[QaItem] = [item for part in used for item in part.items]
-    if settings.balanced:
-        items, dropped = balance(items, settings.seed)
-        for task, count in dropped.items():
-            rejected["candidates"].setdefault(task, {})[DROPPED] = count
+    for wanted, even_out, reason in (
+        (settings.blind_proof, blind_proof, GIVEN_AWAY),
+        (settings.balanced, balance, DROPPED),
+    ):
+        if wanted:
+            items, dropped = even_out(items, settings.seed)
+            for task, count in dropped.items():
+                rejected["candidates"].setdefault(task, {})[reason] = count
     write_questions(out / files.QUESTIONS, items)
     write_table(out / files.TABLE, items)
     write_training(out / files.TRAIN, items, as_published=settings.generator.as_published)

@@ -6,46 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from training.qa.caps import TRIED, TRIES
 from training.qa.make import make_question_set
 from training.qa.readers import SIMULATED
 from training.qa.settings import QaSettings
 from training.scans.simulated import read_scans
 from training.scans.simulated_settings import LOOK_AROUND, SimulatedSettings, settings_for
-from vlm3r_core.scene.tasks import TASKS, GeneratorSettings
-
-# Candidates judged for each question wanted: an answer like "back" is rare.
-_TRIES = 40
-# Questions of a look around at most, by task; a task that is not named gives all it has. A model that learns sees many
-# of each clip, as clips cost more than questions; one that is tried sees few of each of many.
-LEARNED = {
-    "object_abs_distance": 12,
-    "object_rel_distance_v1": 5,
-    "object_rel_distance_v2": 2,
-    "object_rel_distance_v3": 2,
-    "object_rel_direction_v1": 4,
-    "object_rel_direction_v2": 4,
-    "object_rel_direction_v3": 4,
-    "obj_appearance_order": 5,
-    "camera_obj_abs_dist": 3,
-    "camera_obj_rel_dist_v1": 1,
-    "camera_obj_rel_dist_v2": 1,
-    "camera_obj_rel_dist_v3": 1,
-    "camera_displacement": 1,
-    "camera_movement_direction_v1": 1,
-    "camera_movement_direction_v2": 1,
-    "camera_movement_direction_v3": 1,
-    "obj_obj_relative_pos_nf": 2,
-    "obj_obj_relative_pos_lr": 1,
-    "obj_obj_relative_pos_ud": 1,
-}
-TRIED = dict.fromkeys(TASKS, 1) | {
-    "object_counting": 4,
-    "object_size_estimation": 3,
-    "object_abs_distance": 2,
-    "object_rel_distance_v1": 2,
-    "object_rel_distance_v2": 0,
-    "object_rel_distance_v3": 0,
-}
+from vlm3r_core.scene.tasks import GeneratorSettings
 
 
 def write_question_set(
@@ -66,7 +33,8 @@ def write_question_set(
         rooms: how many flats, at least 1.
         settings: how they are filmed; by default one looks around in flats of one room, as a small model can follow.
             Tours go through flats of several rooms.
-        qa: what is asked; by default every task, with exact distances, and few questions of a flat.
+        qa: what is asked; by default every task, with exact distances, few questions of a
+            flat, and none that its text gives away.
         processes: that share the work.
         progress: show a bar.
 
@@ -81,7 +49,7 @@ def write_question_set(
     settings = settings or settings_for(LOOK_AROUND)
     kind = "room" if settings.walk == LOOK_AROUND else "flat"
     filmed, root = asdict(settings), f"{kind}:{seed}..{seed + rooms - 1}"
-    qa = qa or QaSettings(generator=simulated_generator(TRIED), pictures=0)
+    qa = qa or QaSettings(generator=simulated_generator(TRIED), blind_proof=True, pictures=0)
     origin = {"scans": root, "reader": SIMULATED, "seed": qa.seed, **filmed}
     scans = read_scans(root, seed=qa.seed, **filmed)
     return make_question_set(scans, folder, qa, origin=origin, processes=processes, progress=progress).folder
@@ -91,7 +59,7 @@ def simulated_generator(caps: Mapping[str, int] | None = None) -> GeneratorSetti
     """How questions about rendered videos are made: exact distances, sides as the picture has them.
 
     Args:
-        caps: questions of a scan at most, by task, such as LEARNED or TRIED; by default as published.
+        caps: questions of a scan at most, by task, such as those of caps.py; by default as published.
     """
-    settings = GeneratorSettings(truth="exact", clear_in_image=True, tries=_TRIES)
+    settings = GeneratorSettings(truth="exact", clear_in_image=True, tries=TRIES)
     return replace(settings, caps=tuple(caps.items())) if caps else settings

@@ -20,6 +20,7 @@ class QaSettings:
         generator: how questions are made.
         balance: answers that are few fixed words, and letters, are made equally frequent over the whole set; never with
             generator.as_published.
+        blind_proof: questions whose answer their texts give away are left out, see blindproof.py.
         pictures: sample pictures of each task on the statistics page.
 
     Raises:
@@ -30,6 +31,7 @@ class QaSettings:
     seed: int = 0
     generator: GeneratorSettings = field(default_factory=GeneratorSettings)
     balance: bool = True
+    blind_proof: bool = False
     pictures: int = 2
 
     def __post_init__(self):

@@ -109,14 +109,21 @@ class Priors:
     def answer(self, question: TextQuestion) -> str:
         """A letter, or a number as text; "" where nothing like it was learned."""
         if question.options:
-            scores = [sum(self._log_odds(key) for key in keys) for keys in _option_keys(question)]
-            return LETTERS[int(np.argmax(scores))]
+            return LETTERS[int(np.argmax(self._scores(question)))]
         known = next((key for key in _number_keys(question) if self._numbers.get(key)), None)
         if known is None:
             return ""
         if known not in self._constants:
             self._constants[known] = repr(_best_constant(self._numbers[known]))
         return self._constants[known]
+
+    def shares(self, question: TextQuestion) -> np.ndarray:
+        """How likely each option [N] of a question seems to be right; they add up to 1."""
+        odds = np.exp(self._scores(question))
+        return odds / odds.sum()
+
+    def _scores(self, question: TextQuestion) -> list[float]:
+        return [sum(self._log_odds(key) for key in keys) for keys in _option_keys(question)]
 
     def _learn(self, question: TextQuestion) -> None:
         if question.options:
