@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from sim.env import Env
 from sim.live import LiveSettings
+from sim.recording.truth import walk_graph
 from sim.routes import RouteSettings, make_routes
+from sim.walks import Walk
 from vlm3r_core.files import write_text
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.scene.tasks import GeneratorSettings, QaItem, SceneTruth, generate
@@ -23,6 +26,7 @@ TASKS = {
     "room_size_estimation": "m^2",
     "object_rel_direction_v2": "",
     "object_rel_distance_v1": "",
+    "obj_appearance_order": "",
 }
 # An object was seen if it once filled this share of a picture.
 _SEEN_SHARE = 0.002
@@ -42,44 +46,45 @@ class TrueQuestion:
         truth: the true option, or the number with its unit.
         options: to choose from; empty for a number.
         answer_type: choice or number.
+        task: the benchmark's name of its task.
     """
 
     text: str
     truth: str
     options: tuple[str, ...] = ()
     answer_type: str = "number"
+    task: str = ""
 
 
 def seen_ids(env: Env, T_WC: np.ndarray) -> set[int]:
     """Instance ids that show well from at least one of the poses [N, 4, 4]."""
-    found: set[int] = set()
-    for pose in T_WC:
-        ids, pixels = np.unique(env.view(pose).semantic_ids, return_counts=True)
-        found.update(ids[pixels >= _SEEN_SHARE * pixels.sum()].tolist())
-    return found - {0}
+    return _clear_ids([env.view(pose).semantic_ids for pose in T_WC])
 
 
-def true_questions(graph: SceneGraph, seen: set[int], seed: int) -> list[TrueQuestion]:
-    """One question of each of TASKS, of things that were seen; none of a task that the scene offers nothing for.
+def true_questions(graph: SceneGraph, seen: set[int], seed: int, each: int = 1) -> list[TrueQuestion]:
+    """Some questions of each of TASKS, of things that were seen; none of a task that the scene offers nothing for.
 
     Args:
-        graph: the truth.
+        graph: the truth; with frames the order of appearance is asked too.
         seen: instance ids that may be asked about.
         seed: chooses among what can be asked.
+        each: questions of a task at most.
     """
     truth = SceneTruth(graph, GeneratorSettings(truth="exact", per_scene=100))
     found = []
-    for task, unit in TASKS.items():
-        items = [item for item in generate(truth, task, seed=seed).items if _is_fair(item, seen)]
-        if not items:
+    for number, (task, unit) in enumerate(TASKS.items()):
+        if task == "obj_appearance_order" and not graph.frames:
             continue
-        item = items[int(np.random.default_rng((seed, len(found))).integers(len(items)))]
-        answer_type = "choice" if item.is_choice else "number"
-        found.append(TrueQuestion(item.question, f"{item.ground_truth} {unit}".strip(), item.choices, answer_type))
+        items = [item for item in generate(truth, task, seed=seed).items if _is_fair(item, seen)]
+        for place in np.random.default_rng((seed, number)).permutation(len(items))[:each]:
+            item = items[int(place)]
+            kind, told = "choice" if item.is_choice else "number", f"{item.ground_truth} {unit}".strip()
+            name = task.partition("_v")[0]
+            found.append(TrueQuestion(item.question, told, item.choices, kind, name))
     return found
 
 
-def write_questions(path: str, env: Env, T_WC: np.ndarray, settings: LiveSettings) -> None:
+def write_questions(path: str, env: Env, T_WC: np.ndarray, settings: LiveSettings, each: int = 1) -> None:
     """Writes what can be asked after a walk as JSON, whole or not at all.
 
     Args:
@@ -88,14 +93,29 @@ def write_questions(path: str, env: Env, T_WC: np.ndarray, settings: LiveSetting
         env: the world.
         T_WC: [N, 4, 4] poses of the walk.
         settings: the robot's; its seed is that of every choice.
+        each: questions of a task at most.
     """
+    pictures = [env.view(pose) for pose in T_WC]
+    least = max(1, round(_SEEN_SHARE * pictures[0].semantic_ids.size))
+    # a second each, so that what two pictures show first has an order
+    walk = Walk(T_WC, np.arange(len(T_WC), dtype=np.int64) * 10**9)
+    graph = walk_graph(env.scene_graph(), walk, pictures, min_pixels=least)
+    seen = _clear_ids([picture.semantic_ids for picture in pictures])
     content = {
         "scene": env.scene_id,
         "frames": len(T_WC),
-        "questions": [asdict(item) for item in true_questions(env.scene_graph(), seen_ids(env, T_WC), settings.seed)],
+        "questions": [asdict(item) for item in true_questions(graph, seen, settings.seed, each)],
         "route": _route(env, settings),
     }
     write_text(path, json.dumps(content, indent=1))
+
+
+def _clear_ids(pictures: Iterable[np.ndarray]) -> set[int]:
+    found: set[int] = set()
+    for picture in pictures:
+        ids, pixels = np.unique(picture, return_counts=True)
+        found.update(ids[pixels >= _SEEN_SHARE * pixels.sum()].tolist())
+    return found - {0}
 
 
 def _is_fair(item: QaItem, seen: set[int]) -> bool:

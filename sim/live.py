@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from sim.camera import CameraSettings, camera_pose
 from sim.env import Env, MotionSettings, Move, Observation, TimeStep, Velocity
@@ -15,6 +16,8 @@ from sim.walks import WalkSettings, make_walk
 from vlm3r_core.config import check_choice, check_settings, setting
 
 MAX_WAITING_MOVES = 100
+# where one might turn on the spot, tried
+_PLACES = 40
 COMMANDS = tuple(move.value for move in Move)
 
 
@@ -22,16 +25,20 @@ COMMANDS = tuple(move.value for move in Move)
 class LiveSettings:
     """Which world, what the robot is like, and how its time passes."""
 
-    world: str = setting("flat:0", "flat:SEED, a mesh file, a folder with one, or habitat:FILE")
+    world: str = setting("flat:0", "flat:SEED, room:SEED, a mesh file, a folder with one, or habitat:FILE")
     seed: int = setting(0, "of the robot's first place, its walk and sensor noise", span=(0, 2**31 - 1))
     fps: float = setting(10.0, "pictures a second of simulated time", span=(0.1, 1000.0))
     width_px: int = setting(224, "picture width, pixels", span=(1, 8192))
     height_px: int = setting(224, "picture height, pixels", span=(1, 8192))
     hfov_deg: float = setting(90.0, "horizontal field of view, degrees", span=(1.0, 170.0))
     camera_height_m: float = setting(1.5, "of the camera above the floor, metres", span=(0.0, 10.0))
+    pitch_deg: float = setting(0.0, "tilt of the camera, degrees, up is positive", span=(-60.0, 60.0))
     turn_deg: int = setting(30, "angle of TURN_LEFT and TURN_RIGHT, degrees: 10, 15 or 30", span=(10, 30))
     hold_s: float = setting(0.5, "simulated seconds a velocity holds without a new one", span=(0.01, 3600.0))
     walk_frames: int = setting(0, "pictures of a look-around walk shown first; 0: no walk", span=(0, 100_000))
+    spin_deg: float = setting(
+        0.0, "turn from one of these pictures to the next, on the spot; 0: they are of a walk with stops", span=(0, 180)
+    )
 
     def __post_init__(self):
         check_settings(self)
@@ -39,7 +46,7 @@ class LiveSettings:
     @property
     def camera(self) -> CameraSettings:
         """The robot's camera."""
-        return CameraSettings(self.width_px, self.height_px, self.hfov_deg, self.camera_height_m)
+        return CameraSettings(self.width_px, self.height_px, self.hfov_deg, self.camera_height_m, self.pitch_deg)
 
     @property
     def world_settings(self) -> WorldSettings:
@@ -181,12 +188,27 @@ class LiveWorld:
 
 
 def look_around(env: Env, settings: LiveSettings) -> tuple[np.ndarray, np.ndarray]:
-    """A walk with looks around at its stops, thinned to settings.walk_frames poses.
+    """A walk with looks around at its stops, thinned to settings.walk_frames poses; or one look around on the spot.
 
     Returns:
         T_WC [N, 4, 4] and stamps_ns [N] for LiveWorld.play.
     """
-    asked = WalkSettings(height_m=settings.camera_height_m, fps=settings.fps)
+    if settings.spin_deg:
+        return _spin(env, settings)
+    asked = WalkSettings(height_m=settings.camera_height_m, pitch_deg=settings.pitch_deg, fps=settings.fps)
     walk = make_walk(env, np.random.default_rng((settings.seed, 1)), asked)
     kept = np.unique(np.linspace(0, len(walk) - 1, settings.walk_frames).round().astype(int))
     return walk.T_WC[kept], walk.stamps_ns[kept]
+
+
+def _spin(env: Env, settings: LiveSettings) -> tuple[np.ndarray, np.ndarray]:
+    """A turn to the left in the place that of some has most room around."""
+    rng, plan = np.random.default_rng((settings.seed, 1)), env.floor_map()
+    room_m = distance_transform_edt(np.pad(plan.free, 1))[1:-1, 1:-1] * plan.cell_m
+    places = [env.sample_navigable(rng) for _ in range(_PLACES)]
+    cells = np.floor((np.array(places)[:, :2] - plan.origin_m) / plan.cell_m).astype(int)
+    cells = np.clip(cells, 0, np.array(room_m.shape) - 1)
+    feet = places[int(np.argmax(room_m[cells[:, 0], cells[:, 1]]))]
+    yaws = rng.uniform(-np.pi, np.pi) + np.radians(settings.spin_deg) * np.arange(settings.walk_frames)
+    stamps_ns = np.arange(settings.walk_frames, dtype=np.int64) * round(1e9 / settings.fps)
+    return np.stack([camera_pose(feet, float(yaw), settings.camera) for yaw in yaws]), stamps_ns

@@ -65,5 +65,19 @@ def model_record(spec: str) -> dict:
         raise ValueError(f"{path} is no JSON ({error}); write it again with `python -m training.ship`") from error
 
 
+def trained_frames(spec: str) -> int:
+    """Frames of the videos that a model of ours was trained with, 0 where that is unknown; no weights are read.
+
+    Args:
+        spec: a model spec; only `tiny` and folders tell.
+    """
+    path = (bundled_folder() if spec == BUNDLED else Path(spec).expanduser()) / DESCRIPTION
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["config"].get("trained_frames", 0))
+    except (OSError, ValueError, KeyError, TypeError):
+        # whoever loads the model will say what is wrong with it
+        return 0
+
+
 def _assets() -> Path:
     return Path(str(files("vlm3r_core"))) / "assets"

@@ -70,6 +70,7 @@ class BridgeSettings:
     wait_for_state: str = setting(
         "", "topic of a SpatialState: time stands still until the node has processed the picture before; empty: no"
     )
+    questions_each: int = setting(1, "of these questions of a task at most", span=(1, 100))
     questions: str = setting("", "file for questions about what a walk shows, with true answers; empty: none")
 
     def __post_init__(self):
@@ -111,7 +112,8 @@ class SimBridge(Node):
             # brings the search for routes along, which a camera does not need
             from sim.demo_questions import write_questions
 
-            write_questions(self.settings.questions, self.world.env, T_WC, live)
+            each = self.settings.questions_each
+            write_questions(self.settings.questions, self.world.env, T_WC, live, each)
         self.world.play(T_WC, stamps_ns)
 
     def _offer(self, qos: QoSProfile) -> None:

@@ -1,10 +1,12 @@
 """The demo's questions: about what was seen only, true by a second reckoning, the same for the same seed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from sim.camera import yaw_of
 from sim.demo_questions import seen_ids, true_questions, write_questions
 from sim.live import LiveSettings, LiveWorld, look_around
 from sim.worlds import open_env
@@ -67,6 +69,28 @@ def test_nothing_is_asked_about_what_was_not_seen(flat):
     unseen = {item.category for item in graph.objects} - {graph.object_by_id(number).category for number in seen}
     for question in true_questions(graph, seen, 0):
         assert not any(f"the {name}" in question.text for name in unseen), question.text
+
+
+def test_several_of_a_task_and_the_order_of_appearance(flat, walk, tmp_path):
+    write_questions(str(tmp_path / "few"), flat, walk, SETTINGS)
+    write_questions(str(tmp_path / "many"), flat, walk, SETTINGS, each=3)
+    few, many = (json.loads((tmp_path / name).read_text())["questions"] for name in ("few", "many"))
+    tasks = [item["task"] for item in many]
+    assert max(tasks.count(task) for task in tasks) <= 3
+    assert len(many) > len(few)
+    order = next(item for item in many if item["task"] == "obj_appearance_order")
+    assert order["truth"] in order["options"]
+
+
+def test_a_look_around_on_the_spot(flat):
+    settings = replace(SETTINGS, spin_deg=20.0, pitch_deg=-8.0, walk_frames=16)
+    T_WC, stamps_ns = look_around(flat, settings)
+    assert len(T_WC) == len(stamps_ns) == 16
+    np.testing.assert_allclose(T_WC[:, :3, 3], np.tile(T_WC[0, :3, 3], (16, 1)))
+    turns = np.diff(np.unwrap([yaw_of(pose) for pose in T_WC]))
+    np.testing.assert_allclose(np.degrees(turns), 20.0)
+    # forward looks down
+    np.testing.assert_allclose(np.degrees(np.arcsin(T_WC[:, 2, 2])), -8.0)
 
 
 def test_the_file_is_the_same_for_the_same_seed(flat, walk, tmp_path):

@@ -18,6 +18,7 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from tqdm import tqdm
 
+from vlm3r_core.bundled import BUNDLED, default_model, model_record
 from vlm3r_core.clip import Clip, open_clip
 from vlm3r_ros.demo_client import DemoClient, RequestFailed
 from vlm3r_ros.demo_room import DEFAULT_FRAMES, write_walk
@@ -63,6 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_demo(_run, _parser().parse_args(argv))
 
 
+def chosen_model(model: str) -> str:
+    """The model that was named, else the one of the package, else random weights; says so where it is those."""
+    if model:
+        return model
+    if default_model() != BUNDLED:
+        print(f"the model {BUNDLED} has no weights here yet (`make train-tiny ARGS=--install`): tiny-random answers")
+    return default_model()
+
+
 def run_demo(body: Callable[[argparse.Namespace, Path], None], arguments: argparse.Namespace) -> int:
     """Runs a demo in a ROS domain of its own with a folder for its files, and says what went wrong.
 
@@ -77,6 +87,7 @@ def run_demo(body: Callable[[argparse.Namespace, Path], None], arguments: argpar
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.choice(DOMAINS)))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     interrupt_once()
+    arguments.model = chosen_model(arguments.model)
     logs = Path(tempfile.mkdtemp(prefix="vlm3r_demo_"))
     try:
         body(arguments, logs)
@@ -103,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 def add_node_options(parser: argparse.ArgumentParser) -> None:
     """What every demo wants to know about the node."""
     add = parser.add_argument
-    add("--model", default="tiny-random", help="model spec (default: %(default)s)")
+    add("--model", default="", help=f"model spec (default: {BUNDLED}; tiny-random where that has no weights yet)")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--timeout", type=float, default=120.0, help="seconds one frame or answer may take (default: %(default)s)")
 
@@ -125,6 +136,7 @@ def _run(arguments: argparse.Namespace, work: Path) -> None:
         print("frames: in the model's view, of all seen. confidence: 0 to 1, the probability behind the answer.")
         trained = client.state.trained
     warn_untrained(trained, arguments.model)
+    warn_elsewhere(arguments.model, "the rendered room" if not arguments.clip else "a real clip")
 
 
 def warn_untrained(trained: bool, model: str) -> None:
@@ -133,6 +145,21 @@ def warn_untrained(trained: bool, model: str) -> None:
         print(
             f"\nThe weights of {model} are random: these answers mean nothing. "
             "The run shows that every part works together."
+        )
+
+
+def warn_elsewhere(model: str, seen: str) -> None:
+    """Says what answers about anything but simulated flats are worth, of a model that learned from those alone.
+
+    Args:
+        model: its spec; its record tells what it learned from.
+        seen: what it was shown instead.
+    """
+    learned = model_record(model).get("trained_on", "")
+    if learned:
+        print(
+            f"\n{model} was trained on {learned} only. It has never seen anything like {seen}: its answers above are "
+            "not to be trusted."
         )
 
 
