@@ -99,10 +99,11 @@ def _crowded(values: Sequence[float], rng: np.random.Generator) -> set[int]:
     """Which of the values to drop so that they come about equally often from small to large, on a logarithmic scale."""
     logs = np.log(values)
     low, high = np.quantile(logs, [_TAIL, 1 - _TAIL])
-    bins = np.clip(((logs - low) / max(high - low, 1e-9) * _BINS).astype(int), 0, _BINS - 1)
-    counts = np.bincount(bins, minlength=_BINS)
-    most = int(np.ceil(np.quantile(counts, 0.25)))
-    return {place for number in range(_BINS) for place in _random(np.flatnonzero(bins == number).tolist(), most, rng)}
+    # those beyond either end are few and stay
+    bins = np.floor((logs - low) / max(high - low, 1e-9) * _BINS).astype(int)
+    groups = [np.flatnonzero(bins == number).tolist() for number in range(_BINS)]
+    most = int(np.ceil(np.quantile([len(group) for group in groups], 0.25)))
+    return {place for group in groups for place in _random(group, most, rng)}
 
 
 def _random(members: Sequence[int], kept: int, rng: np.random.Generator) -> set[int]:
@@ -117,9 +118,11 @@ def _guessed(asked: Sequence[QaItem], rng: np.random.Generator) -> set[int]:
     folds = dict(zip(scenes, (rng.permutation(len(scenes)) % _FOLDS).tolist(), strict=True))
     left = list(range(len(asked)))
     for _ in range(_ROUNDS):
+        if not left:
+            break
         likely, hits = _likely([questions[place] for place in left], folds)
         chance = np.mean([1 / len(questions[place].options) for place in left])
-        if not left or np.mean(hits) <= chance + _ABOVE_CHANCE:
+        if np.mean(hits) <= chance + _ABOVE_CHANCE:
             break
         order = np.argsort(-likely, kind="stable")
         easiest = set(order[: max(1, round(_SHARE * len(left)))].tolist())

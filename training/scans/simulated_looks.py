@@ -24,7 +24,7 @@ from training.scans.scan import Content
 from training.scans.simulated_clips import STREAM, ClipSettings, Way, look_around, way_in_flat
 from training.scans.simulated_routes import route_items
 from training.scans.simulated_settings import SimulatedSettings
-from training.scans.simulated_sight import Sight, asked_graphs
+from training.scans.simulated_sight import Sight, asked_graphs, seen_at_all
 from vlm3r_core.scene.graph import SceneGraph
 from vlm3r_core.types import Frame
 
@@ -82,9 +82,14 @@ def open_look(spec: str, name: str, place: int, seed: int, settings: SimulatedSe
         min_pixels=max(1, round(settings.seen_share * settings.size_px**2)),
     )
     writer.close()
-    graph, asked = asked_graphs(replace(full, scene_id=name), sight, settings)
+    full = replace(full, scene_id=name)
+    graph, asked = asked_graphs(full, sight, settings)
+    if world.flat is None:
+        # What is in other rooms is not talked of; only how many there are could depend on what one did not turn to.
+        counted, (graph, asked) = graph, asked_graphs(seen_at_all(full, sight, settings), sight, settings)
+        asked["object_counting"] = counted
     if settings.routes and crc32(name.encode()) % settings.routes_every == 0:
-        routes, rejected = route_items(_env(world, name), graph, seed, settings)
+        routes, rejected = route_items(_env(world, name), graph, seed, settings, place)
     else:
         routes, rejected = (), {}
     return Content(graph, video, routes, rejected, asked)

@@ -20,7 +20,7 @@ _SPARE = 2
 
 
 def route_items(
-    env: Env, graph: SceneGraph, seed: int, settings: SimulatedSettings
+    env: Env, graph: SceneGraph, seed: int, settings: SimulatedSettings, place: int = 0
 ) -> tuple[tuple[QaItem, ...], dict[str, int]]:
     """Route questions between things a walk showed.
 
@@ -29,6 +29,7 @@ def route_items(
         graph: what may be asked, with the names of dataset and scan.
         seed: of the routes.
         settings: how many.
+        place: which of the world's scans, so that each gets other routes.
 
     Returns:
         (the questions, how many candidates fell for which reason).
@@ -37,7 +38,7 @@ def route_items(
         return (), {}
     rules = RouteSettings(camera_height_m=settings.height_m, patience=settings.patience)
     slots = plan_slots(settings.routes * _SPARE, (seed, crc32(graph.scene_id.encode())), rules)
-    found = find_routes(env, slots, seed, rules)
+    found = find_routes(env, slots, seed, rules, round_number=place)
     shown = {item.instance_id for item in graph.objects}
     routes = [found.items[number] for number in sorted(found.items)]
     kept = [route for route in routes if shown.issuperset(_landmarks(route))]

@@ -98,6 +98,13 @@ def asked_graphs(
     return graph, asked
 
 
+def seen_at_all(full: SceneGraph, sight: Sight, settings: SimulatedSettings) -> SceneGraph:
+    """A graph that does not know the objects of which a walk did not show as much as a glimpse."""
+    least = max(1.0, settings.glimpse_share * settings.size_px**2)
+    objects = tuple(item for item in full.objects if sight.most_pixels(item.instance_id) >= least)
+    return replace(full, objects=objects, counts=count_categories(objects))
+
+
 def _without(graph: SceneGraph, categories: set[str]) -> SceneGraph:
     """A graph that does not know some categories, in its frames neither."""
     objects = tuple(item for item in graph.objects if item.category not in categories)
