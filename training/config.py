@@ -16,7 +16,7 @@ LABEL_RULES = ("answer", "published")
 TRAINABLE = ("lora", "language", "bridge")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("auto", "float32", "bfloat16")
-ATTENTIONS = ("split", "mask")
+ATTENTIONS = ("split", "mask", "fold")
 # the value of `features` that reads the .pt files of the published extraction beside the videos
 PUBLISHED_FEATURES = "published"
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from training.fold import Fold, fold_attention
 from vlm3r_core.config import check_choice
 from vlm3r_core.labels import IGNORED
 from vlm3r_core.model.language import LanguageModel
@@ -25,9 +26,10 @@ from vlm3r_core.prompt import IMAGE_TOKEN_ID
 
 # Mean over conversations of each one's mean over its tokens, or mean over all tokens.
 REDUCTIONS = ("conversation", "token")
-# How attention skips what must not be seen: masked in one call, or prefix and rest in two calls.
-ATTENTIONS = ("mask", "split")
-_SPLIT_NAME = "vlm3r_packed_split"
+# How attention skips what must not be seen: masked in one call; prefix and rest in two calls; or the prefix by itself
+# and the questions as rows, which makes no square of all places and is the quickest on a CPU.
+ATTENTIONS = ("mask", "split", "fold")
+_NAMES = {"split": "vlm3r_packed_split", "fold": "vlm3r_packed_fold"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,12 @@ class Pack:
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    @property
+    def visual(self) -> tuple[int, int]:
+        """The first visual place and the one after the last."""
+        start = self.ids.index(IMAGE_TOKEN_ID)
+        return start, start + len(self) - len(self.ids) + 1
 
     def may_see(self, device: torch.device | str = "cpu") -> Tensor:
         """Which place attends to which: bool [L, L], rows look at columns."""
@@ -159,24 +167,38 @@ def packed_loss(
 def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, attention: str = "mask") -> Tensor:
     """Last hidden states [L, D] of a pack's embeddings [L, D]."""
     check_choice("attention", attention, ATTENTIONS)
-    decoder, may_see = language.qwen.model, pack.may_see(embeddings.device)
-    if attention == "split":
-        may_see = may_see[pack.prefix :]
-    bias = torch.zeros(may_see.shape, dtype=embeddings.dtype, device=embeddings.device)
-    bias.masked_fill_(~may_see, torch.finfo(embeddings.dtype).min)
+    decoder, device = language.qwen.model, embeddings.device
+    bias, extra = None, {}
+    if attention == "fold":
+        owners = pack.segment[pack.prefix :].to(device)
+        extra["fold"] = Fold(pack.prefix, pack.visual, owners, language.config.text_only_heads)
+    else:
+        bias = _bias(language, pack, embeddings)
+        if attention == "split":
+            # text behind the video is masked too, even where all questions share it
+            bias = bias[:, :, pack.visual[1] if language.config.text_only_heads else pack.prefix :]
     before = decoder.config._attn_implementation
-    if attention == "split":
-        decoder.config._attn_implementation = _SPLIT_NAME
+    decoder.config._attn_implementation = _NAMES.get(attention, before)
     try:
         output = decoder(
             inputs_embeds=embeddings[None],
-            attention_mask={"full_attention": bias[None, None]},
-            position_ids=pack.positions.to(embeddings.device)[None],
+            attention_mask={"full_attention": bias},
+            position_ids=pack.positions.to(device)[None],
             use_cache=False,
+            **extra,
         )
     finally:
         decoder.config._attn_implementation = before
     return output.last_hidden_state[0]
+
+
+def _bias(language: LanguageModel, pack: Pack, embeddings: Tensor) -> Tensor:
+    """What is added to the scores of all places: [1, 1 or N, L, L]."""
+    places = torch.arange(len(pack))
+    start, end = pack.visual
+    # what stands before the video sees nothing of it anyway
+    visual, text = (places >= start) & (places < end), places >= end
+    return language.attention_bias(pack.may_see(embeddings.device), visual, text, embeddings.dtype)
 
 
 @contextmanager
@@ -188,7 +210,7 @@ def held_attention(language: LanguageModel, attention: str) -> Iterator[None]:
     check_choice("attention", attention, ATTENTIONS)
     config = language.qwen.model.config
     before = config._attn_implementation
-    config._attn_implementation = _SPLIT_NAME if attention == "split" else before
+    config._attn_implementation = _NAMES.get(attention, before)
     try:
         yield
     finally:
@@ -211,7 +233,21 @@ def _split_attention(
     return torch.cat(seen, dim=2).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(_SPLIT_NAME, _split_attention)
+def _fold_attention(
+    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, fold: Fold, **kwargs
+) -> tuple[Tensor, None]:
+    """In float32 at least: a CPU's kernels are slow in less."""
+    repeats, kind = query.shape[1] // key.shape[1], value.dtype
+    if repeats > 1:
+        key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        out = fold_attention(*(part[0].to(wide) for part in (query, key, value)), fold, kwargs["scaling"])
+    return out.transpose(0, 1)[None].to(kind), None
+
+
+AttentionInterface.register(_NAMES["split"], _split_attention)
+AttentionInterface.register(_NAMES["fold"], _fold_attention)
 
 
 def _shared_length(conversations: Sequence[Sequence[tuple[int, int]]]) -> int:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from nano import NANO, build_nano
 
-from tests.core.nano import NANO, build_nano
 from vlm3r_core.config import LanguageConfig
 from vlm3r_core.model.vlm3r import visual_places
 from vlm3r_core.prompt import IMAGE_TOKEN_ID

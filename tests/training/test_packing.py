@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 import vlm3r_core
 from training.packing import ATTENTIONS, REDUCTIONS, pack, packed_hidden, packed_loss
 from vlm3r_core.labels import LABEL_RULES, conversation_ids, expand_labels, next_token_loss
+from vlm3r_core.model.vlm3r import visual_places
 
 VIDEO = "<image>\nThese are frames of a video.\n"
 QUESTIONS = (
@@ -148,5 +151,34 @@ def test_what_it_refuses(models):
     mute = (talks[1][0], [-100] * len(talks[1][0]))
     with pytest.raises(ValueError, match="conversation 1 of the pack has no token to learn"):
         packed_loss(model, pack([talks[0], mute], VISUAL_LENGTH), visual_tokens(model))
-    with pytest.raises(ValueError, match="attention must be one of mask, split"):
+    with pytest.raises(ValueError, match="attention must be one of mask, split, fold"):
         packed_loss(model, pack(talks, VISUAL_LENGTH), visual_tokens(model), attention="flash")
+
+
+def test_heads_that_hide_the_video(learning, monkeypatch):
+    """All ways to attend agree with the conversations alone, whose whole sequences hide it by a mask of their own."""
+    model = learning[torch.float64]
+    monkeypatch.setattr(model.language, "config", replace(model.language.config, text_only_heads=3))
+    talks, single = conversations(model, "answer", 3), visual_tokens(model)
+    losses = []
+    for ids, labels in talks:
+        logits = model.language.logits(model.embed_prompt(ids, [single]), visual_places(ids, [single]))
+        targets = torch.tensor(expand_labels(ids, labels, [len(single)])[1:])
+        losses.append(torch.nn.functional.cross_entropy(logits[:-1], targets))
+    expected = torch.stack(losses).mean()
+    theirs = gradients(model, expected, single)
+    for attention in ATTENTIONS:
+        visual = visual_tokens(model)
+        loss = packed_loss(model, pack(talks, VISUAL_LENGTH), visual, attention=attention)
+        torch.testing.assert_close(loss, expected, rtol=0, atol=1e-9)
+        for name, value in gradients(model, loss, visual).items():
+            torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_without_a_video(learning, attention):
+    """A video of no visual tokens: what the model says to a question that nobody shows anything with."""
+    model = learning[torch.float64]
+    talks, nothing = conversations(model, "answer"), visual_tokens(model)[:0]
+    loss = packed_loss(model, pack(talks, 0), nothing, attention=attention)
+    torch.testing.assert_close(loss, alone(model, talks, nothing, "conversation"), rtol=0, atol=1e-9)
