@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from training.qa.caps import TRIED, TRIES
+from training.qa.caps import CAPS, TRIES
 from training.qa.make import make_question_set
 from training.qa.readers import SIMULATED
 from training.qa.settings import QaSettings
 from training.scans.simulated import read_scans
 from training.scans.simulated_settings import LOOK_AROUND, SimulatedSettings, settings_for
+from vlm3r_core.config import check_choice
 from vlm3r_core.scene.tasks import GeneratorSettings
 
 
@@ -49,10 +50,24 @@ def write_question_set(
     settings = settings or settings_for(LOOK_AROUND)
     kind = "room" if settings.walk == LOOK_AROUND else "flat"
     filmed, root = asdict(settings), f"{kind}:{seed}..{seed + rooms - 1}"
-    qa = qa or QaSettings(generator=simulated_generator(TRIED), blind_proof=True, pictures=0)
+    qa = qa or qa_settings("trying")
     origin = {"scans": root, "reader": SIMULATED, "seed": qa.seed, **filmed}
     scans = read_scans(root, seed=qa.seed, **filmed)
     return make_question_set(scans, folder, qa, origin=origin, processes=processes, progress=progress).folder
+
+
+def qa_settings(caps_for: str, *, seed: int = 0) -> QaSettings:
+    """What is asked after a look around: every task, nothing that its text gives away.
+
+    Args:
+        caps_for: `learning` or `trying`, see caps.py.
+        seed: same seed, same questions.
+
+    Raises:
+        ValueError: caps_for is neither.
+    """
+    check_choice("caps_for", caps_for, tuple(CAPS))
+    return QaSettings(seed=seed, generator=simulated_generator(CAPS[caps_for]), blind_proof=True, pictures=0)
 
 
 def simulated_generator(caps: Mapping[str, int] | None = None) -> GeneratorSettings:
