@@ -209,7 +209,7 @@ def test_a_run_that_falls_apart_says_so(words, tower, tmp_path, capsys):
 
 
 def test_geometry_leaves_a_model_to_train(words, tower, tmp_path):
-    assert main(words("geometry", "run", vision=tower, steps=1)) == 0
+    assert main(words("geometry", "run", vision=tower, siglip_input="true", steps=1)) == 0
     model = load(str(tmp_path / "run" / "model"), "cpu")
     assert (model.config.cut3r.motion_columns, model.config.cut3r.siglip_width) == (8, 24)
     stored = load_file(tmp_path / "run" / "encoders" / ENCODER_WEIGHTS)

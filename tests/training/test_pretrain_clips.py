@@ -136,10 +136,10 @@ def test_steps_follow_from_seed_and_number(clips):
         TrainBatches(clips, config, 0, 3)
 
 
-def test_truths_divide_into_cells():
-    config = SimpleNamespace(cells=2, clip_frames=16, clips_per_flat=4, turn_deg=20.0, shift_m=0.8)
+def test_both_objectives_share_clips():
+    config = SimpleNamespace(clip_frames=16, clips_per_flat=4, turn_deg=20.0, shift_m=0.8)
     settings = clip_settings(config, MODEL_PRESETS["tiny-random"])
-    assert (settings.size_px, settings.truth_px) == (168, 72)
+    assert (settings.size_px, settings.truth_px) == (168, 144)
 
 
 def test_settings_that_contradict_each_other_are_refused():

@@ -118,7 +118,7 @@ class Geometry(nn.Module):
         }
         if config.step_weight and frames > 1:
             said_steps, steps = (T_WC_to_pose(from_frame_before(T)) for T in (pose_to_T_WC(poses), batch.T_WC))
-            losses["step"] = config.step_weight * pose_loss(said_steps, steps, factor)
+            losses["step_pose"] = config.step_weight * pose_loss(said_steps, steps, factor)
         if config.rgb_weight:
             wanted = self.model.cut3r_pixels(batch.pixels[:, chosen].flatten(0, 1)).permute(0, 2, 3, 1)
             losses["rgb"] = config.rgb_weight * mse_loss(said.rgb.flatten(0, 1), wanted)
