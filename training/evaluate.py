@@ -60,7 +60,6 @@ def _combine(command: str, arguments: Sequence[str]) -> int:
 
 def _evaluate(args: argparse.Namespace) -> str:
     """Does what was asked; the table or a line that says what to do next."""
-    from training.evaluation.report import read_results
     from training.evaluation.rooms import write_summary
     from training.evaluation.settings import VARIANTS
     from training.evaluation.tables import markdown
@@ -76,11 +75,47 @@ def _evaluate(args: argparse.Namespace) -> str:
         results = evaluate(job, settings, _answer_maker(args), _ablations(args))
     if not results:
         return f"shard {args.shard[0]} of {args.shard[1]} is in {out}; merge the shards for the tables"
+    blind, judged = _blind(args), _verdicts(args, out)
     if args.json:
         names = {selection: name for name, selection in VARIANTS.items()}
         others = {names[result["settings"]["token_selection"]]: result for result in results[1:]}
-        write_summary(args.json, results[0], others, blind=read_results(args.blind) if args.blind else None)
-    return f"{markdown(results)}\nwritten to {out}"
+        write_summary(args.json, results[0], others, blind=blind, judged=judged)
+    return f"{markdown(results)}\n{_told(judged)}written to {out}"
+
+
+def _blind(args: argparse.Namespace) -> dict | None:
+    """Results of the blind model's run."""
+    from training.evaluation.report import read_results
+
+    return read_results(_full(args.blind)) if args.blind else None
+
+
+def _verdicts(args: argparse.Namespace, out: Path) -> dict:
+    """Whether the full model is better than its baselines; nothing of baselines alone."""
+    from training.evaluation.records import RecordFile
+    from training.evaluation.run import ANSWERS
+    from training.evaluation.verdicts import verdicts
+
+    if args.baselines_only:
+        return {}
+    blind = RecordFile(_full(args.blind) / ANSWERS).read() if args.blind else None
+    return verdicts(RecordFile(_full(out) / ANSWERS).read(), blind)
+
+
+def _full(run: Path) -> Path:
+    """Where a run's answers are: with ablations, in the full model's folder."""
+    return run / "full" if (run / "full").is_dir() else run
+
+
+def _told(judged: dict) -> str:
+    from training.evaluation.tables import BENCHMARK_TITLES
+    from training.evaluation.verdicts import verdict_table
+
+    return "".join(
+        f"## {BENCHMARK_TITLES.get(name, name)}: better than who sees nothing?\n\n{verdict_table(found)}\n\n"
+        for name, found in judged.items()
+        if found
+    )
 
 
 def _questions(args: argparse.Namespace) -> list:
@@ -97,6 +132,8 @@ def _questions(args: argparse.Namespace) -> list:
 
 def _settings(args: argparse.Namespace, questions: Sequence):
     from training.evaluation.settings import EvalSettings, fingerprint
+    from vlm3r_core.bundled import trained_frames
+    from vlm3r_core.config import USUAL_FRAMES
 
     if bool(args.endpoint) != bool(args.endpoint_model):
         raise ValueError("an endpoint needs both --endpoint URL and --endpoint-model NAME")
@@ -109,7 +146,7 @@ def _settings(args: argparse.Namespace, questions: Sequence):
         model=args.model or args.endpoint_model or "",
         endpoint=args.endpoint or "",
         preset=args.preset,
-        frames=args.frames,
+        frames=(trained_frames(args.model or "") or USUAL_FRAMES) if args.frames is None else args.frames,
         max_new_tokens=args.max_new_tokens,
         parser=args.parser,
         view=args.view,
@@ -211,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--parser", default="published", choices=PARSERS, help="how answers are read (default: %(default)s)")
     add("--ablate", nargs="+", default=[], choices=(*ABLATIONS, "all"), help="also without these CUT3R tokens")
     add("--preset", default="paper-eval", choices=tuple(INFERENCE_PRESETS), help="default: %(default)s")
-    add("--frames", type=int, default=32, help="frames sampled from each video (default: %(default)s)")
+    add("--frames", type=int, help="frames sampled from each video (default: as the model was trained, 32 if unknown)")
     add("--max-new-tokens", type=int, default=0, help="tokens of an answer at most (default: the preset's)")
     add("--view", default="own", choices=VIEWS, help="frames of the video, of another one, or none")
     add("--shard", type=_shard, default=(0, 1), metavar="i/n", help="ask about this share of the videos only")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from training.evaluation.files import write_json
 from training.evaluation.summary import BASELINES
+from training.evaluation.verdicts import Verdict, at_chance
 
 _TASK_KEYS = ("score", "n", "low", "high", "balanced")
 
@@ -36,13 +37,19 @@ def make_rooms(folder: Path, *, seed: int, rooms: int) -> Path:
 
 
 def write_summary(
-    path: Path, results: Mapping, others: Mapping[str, Mapping] | None = None, *, blind: Mapping | None = None
+    path: Path,
+    results: Mapping,
+    others: Mapping[str, Mapping] | None = None,
+    *,
+    blind: Mapping | None = None,
+    judged: Mapping[str, Sequence[Verdict]] | None = None,
 ) -> None:
     """Writes what a script wants to know of a run.
 
     Keys: tasks.{name}.{score,n,low,high}, baselines.{random,frequent,blind}.{name}, average.{model,random,frequent,
     blind}, all over the VSI tasks with the directions merged; the same for the VSTI tasks under vsti_tasks; ablations,
-    by variant. Scores are in 0..100. A task that is a choice also has `balanced`, see summary.summarize.
+    by variant; verdicts.{benchmark}, see verdicts.Verdict, and at_chance, tasks. Scores are in 0..100. A task that is a
+    choice also has `balanced`, see summary.summarize.
 
     Args:
         path: of the JSON file.
@@ -50,6 +57,7 @@ def write_summary(
         others: the same of each ablation, by name.
         blind: the same of a model that was trained without frames, which then is the blind baseline; default the
             priors of the texts.
+        judged: of verdicts.verdicts.
 
     Raises:
         ValueError: the blind model was asked something else.
@@ -59,6 +67,9 @@ def write_summary(
     summary = _both(results, blind) | {"settings": results["settings"]}
     if others:
         summary["ablations"] = {name: _both(other, blind) for name, other in others.items()}
+    if judged:
+        summary["verdicts"] = {name: [one.to_json() for one in found] for name, found in judged.items()}
+        summary["at_chance"] = [task for found in judged.values() for task in at_chance(found)]
     write_json(path, summary)
 
 

@@ -42,14 +42,14 @@ def _summary(records: list[Record], benchmark: str, scored: bool) -> dict:
     values = np.array([record.score for record in records])
     table = {}
     for column in columns:
-        statistic, count = _statistic(column, records)
+        statistic, count = column_statistic(column, records)
         entry = {"title": column.title, "main": column.main, "average": column.average, "n": count}
         interval = _interval(column, statistic, values, records) if scored else None
         entry |= {key: 100 * getattr(interval, name) if interval else None for key, name in _INTERVAL_KEYS.items()}
         every = np.arange(len(records))
         for name, scores in baselines.items():
             entry[name] = 100 * float(statistic(np.array(scores), every))
-        if scored and not column.average and _only_choices(column, records):
+        if scored and not column.average and only_choices(column, records):
             entry["balanced"] = _balanced(column, values, baselines, records)
         table[column.name] = entry
     if scored:
@@ -70,7 +70,7 @@ _INTERVAL_KEYS = {"score": "mean", "low": "low", "high": "high"}
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
-def _statistic(column: Column, records: Sequence[Record], *, balanced: bool = False) -> tuple[Statistic, int]:
+def column_statistic(column: Column, records: Sequence[Record], *, balanced: bool = False) -> tuple[Statistic, int]:
     """(from values and indices, with repetition, to the column's number; how many questions it rests on).
 
     Balanced, every right answer of a type counts the same, however often it is right.
@@ -141,7 +141,8 @@ def _interval(column: Column, statistic: Statistic, values: np.ndarray, records:
     return statistic_interval(lambda index: statistic(values, index), scenes)
 
 
-def _only_choices(column: Column, records: Sequence[Record]) -> bool:
+def only_choices(column: Column, records: Sequence[Record]) -> bool:
+    """Whether all questions of a column are choices."""
     cells = {cell for group in column.groups for cell in group}
     return all(record.metric == ACCURACY for record in records if _cell(column, record) in cells)
 
@@ -150,7 +151,7 @@ def _balanced(
     column: Column, values: np.ndarray, baselines: Mapping[str, Sequence[float]], records: Sequence[Record]
 ) -> dict:
     """Accuracy with every right answer counting the same, of the model with its interval and of the baselines."""
-    statistic, _ = _statistic(column, records, balanced=True)
+    statistic, _ = column_statistic(column, records, balanced=True)
     interval = statistic_interval(lambda index: statistic(values, index), [record.scene for record in records])
     every = np.arange(len(records))
     found = {key: 100 * getattr(interval, name) for key, name in _INTERVAL_KEYS.items()}

@@ -78,7 +78,7 @@ def _section(runs: Sequence[dict], benchmark: str) -> str:
         f"## {BENCHMARK_TITLES.get(benchmark, benchmark)}",
         f"{first['questions']:,} questions about {first['scenes']:,} scenes. Accuracy of choices, mean relative "
         "accuracy of numbers, each times 100.",
-        _table(["method", *columns.values()], rows),
+        plain_table(["method", *columns.values()], rows),
     ]
     for run in with_it:
         own = run["benchmarks"][benchmark]
@@ -100,7 +100,7 @@ def _detail(summary: dict) -> str:
         ]
         for entry in summary["columns"].values()
     ]
-    return _table(header, rows)
+    return plain_table(header, rows)
 
 
 def _notes(run: dict, summary: dict) -> list[str]:
@@ -132,7 +132,8 @@ def show(value: float | None) -> str:
     return NOTHING if value is None or value != value else f"{value:.1f}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column text, the others numbers."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     rule = [":---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]])
