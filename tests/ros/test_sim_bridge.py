@@ -289,7 +289,7 @@ def test_the_launch_file_s_parameters_are_the_simulator_s(repo_dir):
     given = dict(file["/**/sim_bridge"]["ros__parameters"])
     known = {item.name: item for item in (*fields(LiveSettings), *fields(BridgeSettings))}
     # questions are for the demo only
-    assert set(given) == set(known) - {"questions"}
+    assert set(given) == set(known) - {"questions", "questions_each"}
     assert all(type(value) is type(known[name].default) for name, value in given.items())
     LiveSettings(**{item.name: given[item.name] for item in fields(LiveSettings)})
 
