@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from training.samples.encoding import Features, describe_encoders, encode_video
+from training.samples.encoding import Features, describe_encoders, encode_videos
 from training.samples.mixture import read_samples
 from training.samples.sample import Sample
 from training.samples.video import VIDEO_FAULTS, Times, read_pixels
@@ -156,6 +156,7 @@ def extract(
     frames: int,
     *,
     workers: int = 2,
+    together: int = 16,
     progress: bool = True,
 ) -> dict[str, str]:
     """Makes the features of every video that has none yet.
@@ -165,7 +166,8 @@ def extract(
         model: whose encoders.
         samples: whose videos; several may name the same.
         frames: sampled from a video.
-        workers: processes that read videos.
+        workers: processes that read videos; 0 reads here.
+        together: videos that are encoded at once.
         progress: show a bar.
 
     Returns:
@@ -180,13 +182,24 @@ def extract(
         num_workers=min(workers, len(todo)),
         collate_fn=_as_is,
     )
-    unreadable = {}
+    unreadable, waiting = {}, []
+
+    def encode() -> None:
+        pixels = [pixels for _, pixels, _ in waiting]
+        for (sample, _, times), features in zip(waiting, encode_videos(model, pixels), strict=True):
+            cache.write(sample, features, times)
+        waiting.clear()
+
     for sample, pixels, times in _shown(loader, len(todo), progress):
         if pixels is None:
             unreadable[str(sample.path)] = times
             _log.warning("no features of %s: %s", sample.path, times)
-        else:
-            cache.write(sample, encode_video(model, pixels), times)
+            continue
+        if waiting and (len(waiting) == together or len(waiting[0][1]) != len(pixels)):
+            encode()
+        waiting.append((sample, pixels, times))
+    if waiting:
+        encode()
     return unreadable
 
 

@@ -56,8 +56,10 @@ def test_every_video_is_encoded_once(model, samples, cache):
     features, times = cache.read(samples[0])
     pixels, read_times = read_pixels(samples[0].path, FRAMES, 56)
     assert times == read_times
+    # videos were encoded side by side: only the order of sums may differ
     for name in ("siglip", "camera", "patch"):
-        assert torch.equal(getattr(features, name), getattr(encode_video(model, pixels), name))
+        alone = getattr(encode_video(model, pixels), name)
+        torch.testing.assert_close(getattr(features, name), alone, rtol=0, atol=1e-5)
 
 
 def test_extraction_goes_on_where_it_ended(model, samples, cache):
