@@ -46,6 +46,7 @@ class RunConfig:
     )
     sampling: str = setting("all", "which samples of the data: all, first:N, end:N or random:N, N may be a percentage")
     frames: int = setting(32, "frames sampled uniformly from a video", span=(1, 1024))
+    blind: bool = setting(False, "learn from text alone and read no frame: a start, or a blind model to compare with")
     time_instruction: bool = setting(True, "tell the model when the frames were taken")
     labels: str = setting("answer", "what of a conversation is learned", choices=LABEL_RULES)
     questions_per_pack: int = setting(8, "questions of a video that share one visual prefix", span=(1, 1024))
@@ -54,6 +55,9 @@ class RunConfig:
     epochs: int = setting(1, "passes over the data that the schedule is laid out for", span=(1, 10_000))
     stop_after_epochs: int = setting(0, "end after so many passes all the same; 0: all", span=(0, 10_000))
     max_steps: int = setting(0, "end after so many steps all the same; 0: no limit", span=(0, inf))
+    budget_min: float = setting(
+        0.0, "minutes, of all starts together, in which the schedule ends at the latest; 0: no limit", span=(0, inf)
+    )
     learning_rate: float = setting(2e-5, "peak learning rate of all groups", span=(0, 1))
     schedule: str = setting("cosine", "learning rate after the warm-up", choices=SCHEDULES)
     warmup_ratio: float = setting(0.03, "part of the steps the learning rate climbs", span=(0, 1))

@@ -20,6 +20,7 @@ from training.config import PUBLISHED_FEATURES, RunConfig
 from training.features import FeatureCache
 from training.packing import Pack, pack
 from training.samples.encoding import Features, visual_length
+from training.samples.numbers import NumberWords, said_in_words
 from training.samples.published_features import published_path, read_published
 from training.samples.sample import Sample, with_times
 from training.samples.video import VIDEO_FAULTS, Times, read_pixels
@@ -64,7 +65,9 @@ class Plan:
         self._config, self._words = config, [sample.words for sample in samples]
         videos: dict[tuple[Path, str], list[int]] = {}
         for number, sample in enumerate(samples):
-            videos.setdefault((sample.path, sample.opening), []).append(number)
+            # where no video is shown, questions about different ones share a pack
+            path = Path() if config.blind else sample.path
+            videos.setdefault((path, sample.opening), []).append(number)
         self._videos = list(videos.values())
         largest = config.questions_per_pack
         self.packs = sum(-(-len(numbers) // largest) for numbers in self._videos)
@@ -160,8 +163,11 @@ class Packs(Dataset):
     ):
         self._samples, self._config, self._model = samples, config, model_config
         self._tokenizer, self._cache = tokenizer, cache
+        self._words = NumberWords(tokenizer) if tokenizer.numbers else None
 
     def __getitem__(self, spec: PackSpec) -> LoadedPack:
+        if self._config.blind:
+            return self._packed(spec)
         first = self._samples[spec.samples[0]]
         try:
             inputs = self._read(first)
@@ -179,13 +185,14 @@ class Packs(Dataset):
             inputs["tokens"] = read_published(path, len(pixels))
         return inputs
 
-    def _packed(self, spec: PackSpec, times: Times, **inputs) -> LoadedPack:
-        instruction = times.instruction if self._config.time_instruction else ""
-        length = visual_length(self._model, len(times.seconds))
+    def _packed(self, spec: PackSpec, times: Times | None = None, **inputs) -> LoadedPack:
+        instruction = times.instruction if times and self._config.time_instruction else ""
+        length = visual_length(self._model, len(times.seconds)) if times else 0
         talks, too_long = [], []
         for number in spec.samples:
             sample = self._samples[number]
-            talk = conversation_ids(self._tokenizer, with_times(sample, instruction), self._config.labels)
+            turns = said_in_words(with_times(sample, instruction), self._words)
+            talk = conversation_ids(self._tokenizer, turns, self._config.labels)
             if len(talk[0]) - 1 + length > self._config.max_length:
                 too_long.append(sample.id)
             else:

@@ -19,7 +19,7 @@ from vlm3r_core.scene.questions import route_question
 
 VOCAB_SIZE = 2000
 # bytes and merges beside the superwords: what is left of a text that they do not cover
-SUPERWORD_BYTES = 448
+SUPERWORD_BYTES = 446
 KINDS = ("words", "superwords")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # One token a digit, a word with its leading blank, punctuation with following line breaks: Qwen2's splitting.

@@ -112,7 +112,7 @@ def pack(conversations: Sequence[tuple[Sequence[int], Sequence[int]]], visual_le
     ids, positions, segment = list(first_ids[:shared]), [*range(prefix)], [-1] * prefix
     sources, targets, owners = [], [], []
     for number, (own_ids, own_labels) in enumerate(conversations):
-        rest = list(own_ids[shared:])
+        rest = list(own_ids[shared : _needed(own_labels, shared)])
         # place of the conversation's token i in the pack, for the tokens behind the video
         start = len(positions)
         place_of = _places(own_ids, shared, visual_length, start)
@@ -257,6 +257,12 @@ def _shared_length(conversations: Sequence[Sequence[tuple[int, int]]]) -> int:
         if len({tokens[length] for tokens in conversations}) > 1:
             return length
     return longest
+
+
+def _needed(labels: Sequence[int], shared: int) -> int:
+    """How many tokens of a conversation the learned ones are predicted from; at least one behind the shared part."""
+    last = max((index for index, label in enumerate(labels) if label != IGNORED), default=len(labels))
+    return max(last, shared + 1)
 
 
 def _places(ids: Sequence[int], shared: int, visual_length: int, start: int) -> np.ndarray:

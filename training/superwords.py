@@ -10,7 +10,15 @@ from collections.abc import Iterator
 
 from vlm3r_core.prompt import MCA_POST_PROMPT, PRE_PROMPT, SYSTEM_TEXT
 from vlm3r_core.scene.formatting import answer_kind, prompt_text
-from vlm3r_core.scene.questions import TURN_TEXTS, WORDINGS, question_text, question_type, route_question
+from vlm3r_core.scene.questions import (
+    TURN_TEXTS,
+    WORDINGS,
+    question_text,
+    question_type,
+    route_question,
+    view_direction_text,
+    view_distance_text,
+)
 from vlm3r_core.scene.tasks import TASKS
 
 MOST_INTEGER, MOST_DECIMAL = 400, 20
@@ -36,7 +44,7 @@ def phrases() -> list[str]:
     """Every fixed piece of the questions and of the chat template, sorted."""
     found = {"system\n", "user\n", "assistant\n", SYSTEM_TEXT, f"\n{PRE_PROMPT}\n", f"\n{MCA_POST_PROMPT}"}
     found.update(_WORDS, _JOINTS, TURN_TEXTS.values())
-    for message in (*_questions(), *_routes()):
+    for message in (*_questions(), *_views(), *_routes()):
         found.update(piece for piece in _ANY_MARK.split(f"\n{message}") if piece)
     # a single byte has a token already
     return sorted(piece for piece in found if len(piece) > 1)
@@ -52,6 +60,12 @@ def _questions() -> Iterator[str]:
             for count in (2, 3, 4):
                 text = question_text(task, names, _MARKS[:count], wording=wording)
                 yield prompt_text(text, _options(count), kind)
+
+
+def _views() -> Iterator[str]:
+    """Messages about the current view."""
+    yield prompt_text(view_direction_text(_MARKS[0]), _options(4), "choice")
+    yield prompt_text(view_distance_text(_MARKS[0]), None, "number")
 
 
 def _routes() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,6 +14,7 @@ PRE_PROMPT = "These are frames of a video."
 MCA_POST_PROMPT = "Answer with the option's letter from the given choices directly."
 NA_POST_PROMPT = "Please answer the question using a single word or phrase."
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # Stands for the visual tokens in a list of token ids.
 IMAGE_TOKEN_ID = -200
 
@@ -38,12 +40,21 @@ class Tokenizer:
             self._special(token) for token in ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
         )
         self.size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        # value of each token that is a whole number, as small models' tokenizers have them; empty for digit by digit
+        self.numbers = self._numbers()
 
     def _special(self, token: str) -> int:
         token_id = self._tokenizer.token_to_id(token)
         if token_id is None:
             raise ValueError(f"the tokenizer has no {token} token; expected a tokenizer in Qwen2's layout")
         return token_id
+
+    def _numbers(self) -> dict[int, float]:
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        found = {number: float(token.content) for number, token in added if _NUMBER.fullmatch(token.content)}
+        if found:
+            found |= {self.encode(digit)[0]: float(digit) for digit in "0123456789"}
+        return dict(sorted(found.items()))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; text that looks like a control token is encoded letter by letter."""

@@ -344,3 +344,18 @@ def test_checkpoints_are_rotated(make_run):
         "weights.safetensors",
     ]
     assert load_file(checkpoints_of(config)[-1] / "weights.safetensors")
+
+
+def test_a_blind_run_reads_no_video(make_run, question_set, tmp_path):
+    """Rows without videos are enough, and what was not shown does not learn."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "train.json").write_text((question_set / "train.json").read_text())
+    config = make_run(data=str(folder), blind=True, train="language", attention="fold", questions_per_pack=8)
+    outcome = train(config)
+    assert outcome.finished
+    assert outcome.counts.questions == 24
+    assert not outcome.counts.unreadable
+    before, after = load(config.model, "cpu"), load(str(Path(config.out) / "model"), "cpu")
+    assert torch.equal(before.projector.state_dict()["0.weight"], after.projector.state_dict()["0.weight"])
+    assert not torch.equal(before.language.qwen.lm_head.weight, after.language.qwen.lm_head.weight)

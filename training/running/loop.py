@@ -30,7 +30,7 @@ from vlm3r_core.model.vlm3r import VLM3R
 # What a run may be given anew without becoming another one.
 MAY_CHANGE = (
     "data videos out features processes stop_after_epochs max_steps save_steps keep_checkpoints workers device threads "
-    "tensorboard wandb max_bad_steps"
+    "tensorboard wandb max_bad_steps budget_min"
 ).split()
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class Counts:
     step: int = 0
     questions: int = 0
     skipped_steps: int = 0
+    # of all starts together, by the leading process's clock
+    seconds: float = 0.0
     # what could not be read -> why
     unreadable: dict[str, str] = field(default_factory=dict)
     too_long: list[str] = field(default_factory=list)
@@ -54,7 +56,7 @@ class Outcome:
 
     Args:
         counts: what it has seen.
-        finished: all steps were taken.
+        finished: all steps were taken, or all time is spent.
         signal: that ended it, 0 for none.
     """
 
@@ -96,7 +98,7 @@ class Run:
         self._accumulation = config.accumulation(processes.count)
         self._optimizer = SharedAdamW(parameters, config, processes)
         self._data = _fingerprint(samples)
-        self._bad_steps = 0
+        self._bad_steps, self._began, self._before = 0, time.monotonic(), 0.0
         if config.gradient_checkpointing:
             model.language.qwen.activation_checkpointing_enable({"use_reentrant": False})
         if config.compile:
@@ -146,20 +148,30 @@ class Run:
             total=self.plan.questions,
             leads=self._processes.leads,
         )
+        self._began, self._before = time.monotonic(), self.counts.seconds
         specs = self.plan.share(self.counts.step, self._processes.rank, self._processes.count)
         packs = Packs(self._samples, config, self._model.config, self._model.tokenizer, self._cache)
         loaded, stopped = load_packs(packs, specs, config.workers), 0
         try:
             with StopRequest() as request, held_attention(self._model.language, config.attention):
-                while self.counts.step < last and not stopped:
+                while self.counts.step < last and not stopped and not self._spent:
                     stopped = self._step(loaded, journal, request)
-                    if stopped or self._is_due(last):
+                    if stopped or self._spent or self._is_due(last):
                         self.save()
         finally:
             # ends the reading processes
             loaded.close()
             journal.close()
-        return Outcome(self.counts, self.counts.step >= last, stopped)
+        return Outcome(self.counts, self.counts.step >= last or self._spent, stopped)
+
+    @property
+    def _time_share(self) -> float:
+        """Part of the minutes that is spent, 0 where they are not limited."""
+        return self.counts.seconds / (60 * self._config.budget_min) if self._config.budget_min else 0.0
+
+    @property
+    def _spent(self) -> bool:
+        return self._time_share >= 1.0
 
     def save(self) -> None:
         """Writes a checkpoint; all processes must do it together.
@@ -204,12 +216,18 @@ class Run:
             self._note_faults(pack)
             if pack.pack is None:
                 continue
-            features = pack_features(self._model, pack, self._samples, self._cache)
+            blind = self._config.blind
+            features = None if blind else pack_features(self._model, pack, self._samples, self._cache)
             loss = pack_loss(self._model, pack, features, self._config, self._dtype) * pack.pack.count
             loss.backward()
             loss_sum, questions = loss_sum + loss.item(), questions + pack.pack.count
-        loss_sum, questions, asked = self._processes.sum([loss_sum, questions, float(request.signal)])
-        rate = learning_rate(self._config, self.counts.step, self.plan.steps)
+        clock = self._before + time.monotonic() - self._began if self._processes.leads else 0.0
+        signal = float(request.signal)
+        loss_sum, questions, asked, spent_s = self._processes.sum([loss_sum, questions, signal, clock])
+        # by steps or by time, whichever is further
+        place = max(self.counts.step, self._time_share * self.plan.steps)
+        rate = learning_rate(self._config, place, self.plan.steps)
+        self.counts.seconds = spent_s
         norm = self._optimizer.collect(1 / max(1, questions))
         self._update(norm, rate, loss_sum, int(questions))
         self.counts.step += 1

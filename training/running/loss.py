@@ -17,7 +17,9 @@ from training.samples.sample import Sample
 from vlm3r_core.model.vlm3r import VLM3R
 
 
-def pack_loss(model: VLM3R, loaded: LoadedPack, features: Features, config: RunConfig, dtype: torch.dtype) -> Tensor:
+def pack_loss(
+    model: VLM3R, loaded: LoadedPack, features: Features | None, config: RunConfig, dtype: torch.dtype
+) -> Tensor:
     """Mean loss of a pack's questions.
 
     Dropout is drawn from a generator of the pack's own, so that it is the same whichever process takes the pack and
@@ -26,15 +28,20 @@ def pack_loss(model: VLM3R, loaded: LoadedPack, features: Features, config: RunC
     Args:
         model: what learns is in training mode.
         loaded: with a pack.
-        features: of its video, on the model's device.
+        features: of its video, on the model's device; None where no video is shown.
         config: seed and way to attend.
         dtype: of activations.
     """
     place = np.random.SeedSequence((config.seed, loaded.spec.step, loaded.spec.place))
     torch.manual_seed(int(place.generate_state(1, np.uint64)[0] >> 1))
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        visual = visual_sequence(model, features)
+        visual = visual_sequence(model, features) if features else _nothing(model)
         return packed_loss(model, loaded.pack, visual, attention=config.attention)
+
+
+def _nothing(model: VLM3R) -> Tensor:
+    """The visual tokens of no video."""
+    return model.image_newline.new_zeros(0, model.config.language.hidden_size)
 
 
 def pack_features(model: VLM3R, loaded: LoadedPack, samples: Sequence[Sample], cache: FeatureCache | None) -> Features:

@@ -51,9 +51,10 @@ def run_training(config: RunConfig, processes: Processes) -> Outcome:
         Path(config.data), Path(config.videos) if config.videos else None, sampling=config.sampling, seed=config.seed
     )
     cached = config.features not in ("", PUBLISHED_FEATURES)
-    missing_videos(samples, features=cached)
+    if not config.blind:
+        missing_videos(samples, features=cached)
     model, cache = start_model(config, processes.device), None
-    if cached:
+    if cached and not config.blind:
         cache = FeatureCache.open(Path(config.features), model, config.frames)
     run = Run(
         model,
