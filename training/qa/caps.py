@@ -31,10 +31,11 @@ LEARNED = {
 }
 TRIED = dict.fromkeys(TASKS, 1) | {
     "object_counting": 4,
-    "object_size_estimation": 3,
+    "object_size_estimation": 6,
     "object_abs_distance": 2,
     "object_rel_distance_v1": 2,
     "object_rel_distance_v2": 0,
     "object_rel_distance_v3": 0,
+    "obj_appearance_order": 3,
 }
 CAPS = {"learning": LEARNED, "trying": TRIED}
