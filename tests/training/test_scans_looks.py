@@ -14,7 +14,7 @@ for package in ("embreex", "trimesh", "pyarrow"):
 
 from sim.camera import CameraSettings, camera_pose
 from sim.env import FloorMap, Observation
-from sim.rooms import FlatSettings, make_flat
+from sim.rooms import FlatSettings, export_flat, make_flat
 from training.make_qa import main
 from training.qa.mentions import read_mentions
 from training.qa.rooms import write_question_set
@@ -98,6 +98,20 @@ def test_a_world_has_as_many_scans_as_places(tmp_path):
     assert (first.scene_id, second.scene_id) == ("room-000007", "room-000007-001")
     poses = [scan.load(tmp_path).graph.frames[0].T_WC for scan in (first, second)]
     assert not np.allclose(*poses)
+
+
+def test_in_a_mesh_what_is_not_in_sight_is_not_talked_of(tmp_path):
+    flat = make_flat(3, FlatSettings(min_rooms=3, max_rooms=3))
+    mesh, _ = export_flat(flat, tmp_path)
+    settings = settings_for("look_around", size_px=64, places=2, routes=0)
+    contents = [scan.load(tmp_path) for scan in read_scans(str(mesh), **vars(settings))]
+    assert [content.graph.scene_id for content in contents] == [mesh.stem, f"{mesh.stem}-001"]
+    for content in contents:
+        seen = {box.instance_id for frame in content.graph.frames for box in frame.visible}
+        assert {item.instance_id for item in content.graph.objects} == seen
+        assert content.graph.room_size_m2 == 0
+        counted = content.asked["object_counting"].counts
+        assert all(count == len(flat.graph.objects_of(name)) for name, count in counted.items())
 
 
 def test_who_looks_around_wants_one_room(tmp_path):
