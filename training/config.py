@@ -99,6 +99,11 @@ class RunConfig:
                 f"RunConfig.batch_questions {self.batch_questions} must be a multiple of questions_per_pack "
                 f"{self.questions_per_pack}"
             )
+        if self.attention == "fold" and (self.gradient_checkpointing or self.compile):
+            raise ValueError(
+                "RunConfig.attention 'fold' has layers of its own, which are neither computed again nor compiled; set "
+                "gradient_checkpointing and compile to false, or attention to split"
+            )
         if self.processes and self.packs_per_step % self.processes:
             raise ValueError(
                 f"a step has {self.packs_per_step} packs, batch_questions / questions_per_pack, which {self.processes} "
@@ -156,6 +161,7 @@ RUNS: dict[str, RunConfig] = {
     "tiny": RunConfig(
         train="language",
         frames=16,
+        attention="fold",
         time_instruction=False,
         questions_per_pack=24,
         batch_questions=192,

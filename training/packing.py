@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from training.fold import Fold, fold_attention
+from training.fold import Fold
+from training.fold_decoder import fold_hidden
 from vlm3r_core.config import check_choice
 from vlm3r_core.labels import IGNORED
 from vlm3r_core.model.language import LanguageModel
@@ -29,7 +30,7 @@ REDUCTIONS = ("conversation", "token")
 # How attention skips what must not be seen: masked in one call; prefix and rest in two calls; or the prefix by itself
 # and the questions as rows, which makes no square of all places and is the quickest on a CPU.
 ATTENTIONS = ("mask", "split", "fold")
-_NAMES = {"split": "vlm3r_packed_split", "fold": "vlm3r_packed_fold"}
+_SPLIT_NAME = "vlm3r_packed_split"
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,24 +169,22 @@ def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, atten
     """Last hidden states [L, D] of a pack's embeddings [L, D]."""
     check_choice("attention", attention, ATTENTIONS)
     decoder, device = language.qwen.model, embeddings.device
-    bias, extra = None, {}
+    positions = pack.positions.to(device)
     if attention == "fold":
         owners = pack.segment[pack.prefix :].to(device)
-        extra["fold"] = Fold(pack.prefix, pack.visual, owners, language.config.text_only_heads)
-    else:
-        bias = _bias(language, pack, embeddings)
-        if attention == "split":
-            # text behind the video is masked too, even where all questions share it
-            bias = bias[:, :, pack.visual[1] if language.config.text_only_heads else pack.prefix :]
-    before = decoder.config._attn_implementation
-    decoder.config._attn_implementation = _NAMES.get(attention, before)
+        fold = Fold(pack.prefix, pack.visual, owners, language.config.text_only_heads)
+        return fold_hidden(language, embeddings, positions, fold)[0]
+    bias, before = _bias(language, pack, embeddings), decoder.config._attn_implementation
+    if attention == "split":
+        # text behind the video is masked too, even where all questions share it
+        bias = bias[:, :, pack.visual[1] if language.config.text_only_heads else pack.prefix :]
+        decoder.config._attn_implementation = _SPLIT_NAME
     try:
         output = decoder(
             inputs_embeds=embeddings[None],
             attention_mask={"full_attention": bias},
-            position_ids=pack.positions.to(device)[None],
+            position_ids=positions[None],
             use_cache=False,
-            **extra,
         )
     finally:
         decoder.config._attn_implementation = before
@@ -210,7 +209,7 @@ def held_attention(language: LanguageModel, attention: str) -> Iterator[None]:
     check_choice("attention", attention, ATTENTIONS)
     config = language.qwen.model.config
     before = config._attn_implementation
-    config._attn_implementation = _NAMES.get(attention, before)
+    config._attn_implementation = _SPLIT_NAME if attention == "split" else before
     try:
         yield
     finally:
@@ -233,21 +232,7 @@ def _split_attention(
     return torch.cat(seen, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _fold_attention(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: None, *, fold: Fold, **kwargs
-) -> tuple[Tensor, None]:
-    """In float32 at least: a CPU's kernels are slow in less."""
-    repeats, kind = query.shape[1] // key.shape[1], value.dtype
-    if repeats > 1:
-        key, value = (part.repeat_interleave(repeats, dim=1) for part in (key, value))
-    wide = torch.promote_types(query.dtype, torch.float32)
-    with torch.autocast(query.device.type, enabled=False):
-        out = fold_attention(*(part[0].to(wide) for part in (query, key, value)), fold, kwargs["scaling"])
-    return out.transpose(0, 1)[None].to(kind), None
-
-
-AttentionInterface.register(_NAMES["split"], _split_attention)
-AttentionInterface.register(_NAMES["fold"], _fold_attention)
+AttentionInterface.register(_SPLIT_NAME, _split_attention)
 
 
 def _shared_length(conversations: Sequence[Sequence[tuple[int, int]]]) -> int:

@@ -19,6 +19,7 @@ def main(words: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     share_cores()
     # torch comes after the threads are set
+    from training.running.memory import keep_freed_memory
     from training.running.processes import Processes
     from training.running.session import describe_outcome, run_training
 
@@ -26,6 +27,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         name, config = parse_run(words)
         processes = Processes.join(config.device)
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         if not processes.leads:
             logging.getLogger().setLevel(logging.WARNING)
         outcome = run_training(config, processes)

@@ -100,3 +100,8 @@ def test_saved_settings_tell_how_they_differ():
     saved = json.loads(RunConfig().to_json())
     other = saved | {"seed": 1, "out": "b"}
     assert differences(saved, other, ignore=("out",)) == ["seed: 42 there, 1 now"]
+
+
+def test_folded_layers_are_not_computed_again():
+    with pytest.raises(ValueError, match="gradient_checkpointing and compile to false"):
+        RunConfig(attention="fold", gradient_checkpointing=True)
