@@ -116,7 +116,8 @@ def test_two_and_two_steps_are_four(make_run, tmp_path, what):
     halves = replace(halves, max_steps=4)
     train(halves)
     assert_same(weights(halves), weights(straight))
-    assert weights(halves).facts["counts"] == weights(straight).facts["counts"]
+    counts = [weights(run).facts["counts"] | {"seconds": 0.0} for run in (halves, straight)]
+    assert counts[0] == counts[1]
     assert [line["loss"] for line in journal(halves)] == [line["loss"] for line in journal(straight)]
     first, last = (read_checkpoint(path) for path in checkpoints_of(straight))
     assert any(not torch.equal(first.weights[name], last.weights[name]) for name in last.weights)
