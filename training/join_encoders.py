@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.pretraining.encoders import join_encoders
-from vlm3r_core.config import MODEL_PRESETS
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -18,11 +17,15 @@ def main(words: Sequence[str] | None = None) -> int:
     add("--vision", type=Path, required=True, help="encoders folder of a vision run")
     add("--geometry", type=Path, required=True, help="encoders folder of a geometry run")
     add("--out", type=Path, required=True, help="folder that gets `encoders` and `model`")
-    add("--preset", default="tiny-start", choices=tuple(MODEL_PRESETS), help="sizes of the rest (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the rest's random weights (default: 0)")
+    add(
+        "--rest",
+        default="tiny-start",
+        help="model that all but the encoders are from: a folder, or a preset for random ones (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, help="of random weights (default: 0)")
     given = parser.parse_args(words)
     try:
-        print(join_encoders(given.out, given.vision, given.geometry, given.preset, given.seed))
+        print(join_encoders(given.out, given.vision, given.geometry, given.rest, given.seed))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from training.checkpoint import replace_folder, whole_folder
 from vlm3r_core.checkpoint.published import read_json
 from vlm3r_core.checkpoint.saved import from_plain, to_json
 from vlm3r_core.config import MODEL_PRESETS, Cut3rConfig, ModelConfig, SiglipConfig
-from vlm3r_core.loading import build, randomize
+from vlm3r_core.loading import build, load, model_config, randomize
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.weights.convert import save_model
 
@@ -104,37 +104,50 @@ def load_encoders(model: VLM3R, folder: Path | str, parts: tuple[str, ...] | Non
     return parts
 
 
-def save_start(folder: Path, encoders: Path, preset: str, seed: int) -> None:
-    """Writes a model folder to train further: the encoders of a folder, everything else seeded random weights.
+def save_start(folder: Path, encoders: Path, rest: str, seed: int) -> None:
+    """Writes a model folder to train further: the encoders of a folder, everything else from another model.
 
     Args:
         folder: to make, in place of an older one.
         encoders: folder with both.
-        preset: name of the one that has the sizes and switches of the rest.
+        rest: a model's spec, such as the folder of one that learned from text alone; of a preset sizes and switches are
+            taken and the weights are seeded random ones.
         seed: of the random weights.
 
     Raises:
-        FileNotFoundError, ValueError: as load_encoders.
+        FileNotFoundError, ValueError: as load_encoders; the sizes do not fit the rest.
         OSError: it cannot be written; an older one stays.
     """
-    config = encoders_config(encoders, MODEL_PRESETS[preset])
+    config = encoders_config(encoders, model_config(rest))
     model = build(config, torch.device("cpu"), torch.float32)
     randomize(model, seed)
+    if rest not in MODEL_PRESETS:
+        _take_rest(model, load(rest, "cpu", "float32"))
     load_encoders(model, encoders, ("siglip", "cut3r"))
     fresh = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
-    save_model(model.named_parameters(), config, preset, fresh, dtype="float32")
+    save_model(model.named_parameters(), config, rest, fresh, dtype="float32")
     replace_folder(fresh, folder)
 
 
-def join_encoders(folder: Path, vision: Path, geometry: Path, preset: str, seed: int) -> Path:
+def _take_rest(model: VLM3R, other: VLM3R) -> None:
+    """Takes all weights but the encoders' from another model."""
+    theirs = dict(other.named_parameters())
+    for name, parameter in model.named_parameters():
+        if name.startswith(("siglip.", "cut3r.")):
+            continue
+        if name not in theirs or theirs[name].shape != parameter.shape:
+            raise ValueError(f"the other model has no {name} of {list(parameter.shape)}; give one of the same sizes")
+        parameter.copy_(theirs[name])
+
+
+def join_encoders(folder: Path, vision: Path, geometry: Path, rest: str, seed: int) -> Path:
     """Encoders that were trained apart as one folder, and a model to train further that has both.
 
     Args:
         folder: gets `encoders` and `model`, in place of older ones.
         vision: encoders folder with the tower; geometry: one with CUT3R.
-        preset: name of the one that has the sizes and switches of the rest.
-        seed: of the model's other weights.
+        rest: of the model, and seed: as for save_start.
 
     Returns:
         The model's folder.
@@ -144,7 +157,7 @@ def join_encoders(folder: Path, vision: Path, geometry: Path, preset: str, seed:
         OSError: they cannot be written.
     """
     sizes = _sizes(vision) | {"cut3r": _sizes(geometry)["cut3r"]}
-    model = build(replace(MODEL_PRESETS[preset], **sizes), torch.device("cpu"), torch.float32)
+    model = build(replace(model_config(rest), **sizes), torch.device("cpu"), torch.float32)
     load_encoders(model, vision, ("siglip",))
     load_encoders(model, geometry, ("cut3r",))
     record = {"siglip": record_json(vision), "cut3r": record_json(geometry)}
@@ -155,7 +168,7 @@ def join_encoders(folder: Path, vision: Path, geometry: Path, preset: str, seed:
         save_file(tensors, partial / WEIGHTS, metadata={"format": "pt"})
         save_file(heads, partial / HEADS, metadata={"format": "pt"})
         (partial / DESCRIPTION).write_text(to_json({"format": FORMAT, "sizes": plain, "record": record}))
-    save_start(folder / "model", folder / "encoders", preset, seed)
+    save_start(folder / "model", folder / "encoders", rest, seed)
     return folder / "model"
 
 
