@@ -80,6 +80,19 @@ class RunConfig:
     gradient_checkpointing: bool = setting(True, "recompute the language model's layers in the backward pass")
     compile: bool = setting(False, "torch.compile the language model's layers")
     attention: str = setting("split", "how packed questions attend: the same numbers, another cost", choices=ATTENTIONS)
+    grounding_weight: float = setting(
+        0.0,
+        "of an aid: words that name a category tell where it is, how large, how many, when first seen",
+        span=(0, inf),
+    )
+    grounding_layer: int = setting(3, "behind so many layers of the language model they tell it", span=(0, 1024))
+    align_weight: float = setting(
+        0.0, "of an aid: visual tokens point to the words of what they show, and tell where it is", span=(0, inf)
+    )
+    teachers: str = setting("", "folder of encoders with the heads that alignment learns from")
+    soft_numbers: float = setting(
+        0.0, "a number's neighbours are learned too, in a bell of this share of it; 0: the number alone", span=(0, 10)
+    )
     max_length: int = setting(32768, "places of one conversation at most, visual tokens included", span=(16, inf))
     group_by_length: bool = setting(True, "deal packs of a step so that all processes work on alike lengths")
     save_steps: int = setting(0, "steps from checkpoint to checkpoint; 0: one after each pass", span=(0, inf))
@@ -104,6 +117,13 @@ class RunConfig:
                 "RunConfig.attention 'fold' has layers of its own, which are neither computed again nor compiled; set "
                 "gradient_checkpointing and compile to false, or attention to split"
             )
+        if (self.grounding_weight or self.align_weight) and (self.attention != "fold" or self.blind):
+            raise ValueError(
+                "RunConfig.grounding_weight and align_weight need attention fold and a run that is not blind, got "
+                f"attention {self.attention!r} and blind {self.blind}"
+            )
+        if self.align_weight and not self.teachers:
+            raise ValueError("RunConfig.align_weight needs --teachers, a folder of encoders with their heads")
         if self.processes and self.packs_per_step % self.processes:
             raise ValueError(
                 f"a step has {self.packs_per_step} packs, batch_questions / questions_per_pack, which {self.processes} "

@@ -138,7 +138,12 @@ def pack(conversations: Sequence[tuple[Sequence[int], Sequence[int]]], visual_le
 
 
 def packed_loss(
-    model: VLM3R, pack: Pack, visual: Tensor, *, reduction: str = "conversation", attention: str = "mask"
+    model: VLM3R,
+    pack: Pack,
+    visual: Tensor,
+    *,
+    reduction: str = "conversation",
+    attention: str = "mask",
 ) -> Tensor:
     """The loss of all conversations of a pack, as if each had been read alone.
 
@@ -152,28 +157,77 @@ def packed_loss(
     Returns:
         A scalar, float32 or wider.
     """
+    hidden, _ = packed_states(model, pack, visual, attention)
+    return answer_loss(model, pack, hidden, reduction=reduction)
+
+
+def packed_states(
+    model: VLM3R, pack: Pack, visual: Tensor, attention: str = "mask", watched: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Hidden states of a pack.
+
+    Args:
+        model: in training or evaluation mode.
+        pack: as `pack` makes it, with as many visual tokens as `visual` has.
+        visual: visual tokens [V, D].
+        attention: one of ATTENTIONS.
+        watched: number of layers behind which they are wanted too; with `fold` only.
+
+    Returns:
+        [L, D] behind the last norm, and [L, D] behind the watched layers, None where none are.
+
+    Raises:
+        ValueError: the pack was made for another number of visual tokens.
+    """
     embeddings = model.embed_prompt(pack.ids, [visual])
     if len(embeddings) != len(pack):
         raise ValueError(
             f"the pack was made for {len(pack) - len(pack.ids) + 1} visual tokens, {len(visual)} came; pack again"
         )
-    hidden = packed_hidden(model.language, embeddings, pack, attention)
+    if attention != "fold":
+        return packed_hidden(model.language, embeddings, pack, attention), None
+    return _folded(model.language, embeddings, pack, watched)
+
+
+def answer_loss(
+    model: VLM3R,
+    pack: Pack,
+    hidden: Tensor,
+    *,
+    reduction: str = "conversation",
+    soft: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """The loss of a pack's learned tokens.
+
+    Args:
+        model: whose head reads them.
+        pack: as `pack` makes it.
+        hidden: [L, D] behind the last norm.
+        reduction: one of REDUCTIONS.
+        soft: row of each token and what is learned instead of it, as NumberWords.soft_targets makes them.
+
+    Returns:
+        A scalar, float32 or wider.
+    """
     device = hidden.device
     logits = model.language.qwen.lm_head(hidden[pack.sources.to(device)])
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    losses = F.cross_entropy(logits, pack.targets.to(device), reduction="none")
+    targets = pack.targets.to(device)
+    losses = F.cross_entropy(logits, targets, reduction="none")
+    if soft is not None:
+        rows = soft[0].to(device)[targets]
+        numbers = (rows >= 0).nonzero()[:, 0]
+        bells = soft[1].to(device)[rows[numbers]]
+        losses = losses.index_copy(0, numbers, F.cross_entropy(logits[numbers], bells, reduction="none"))
     return losses @ pack.weights(reduction).to(device, losses.dtype)
 
 
 def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, attention: str = "mask") -> Tensor:
     """Last hidden states [L, D] of a pack's embeddings [L, D]."""
     check_choice("attention", attention, ATTENTIONS)
-    decoder, device = language.qwen.model, embeddings.device
-    positions = pack.positions.to(device)
     if attention == "fold":
-        owners = pack.segment[pack.prefix :].to(device)
-        fold = Fold(pack.prefix, pack.visual, owners, language.config.text_only_heads)
-        return fold_hidden(language, embeddings, positions, fold)[0]
+        return _folded(language, embeddings, pack, None)[0]
+    decoder = language.qwen.model
     bias, before = _bias(language, pack, embeddings), decoder.config._attn_implementation
     if attention == "split":
         # text behind the video is masked too, even where all questions share it
@@ -183,12 +237,20 @@ def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, atten
         output = decoder(
             inputs_embeds=embeddings[None],
             attention_mask={"full_attention": bias},
-            position_ids=positions[None],
+            position_ids=pack.positions.to(embeddings.device)[None],
             use_cache=False,
         )
     finally:
         decoder.config._attn_implementation = before
     return output.last_hidden_state[0]
+
+
+def _folded(
+    language: LanguageModel, embeddings: Tensor, pack: Pack, watched: int | None
+) -> tuple[Tensor, Tensor | None]:
+    owners = pack.segment[pack.prefix :].to(embeddings.device)
+    fold = Fold(pack.prefix, pack.visual, owners, language.config.text_only_heads)
+    return fold_hidden(language, embeddings, pack.positions.to(embeddings.device), fold, watched)
 
 
 def _bias(language: LanguageModel, pack: Pack, embeddings: Tensor) -> Tensor:

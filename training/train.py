@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from training.config import parse_run
+from training.config import RunConfig, parse_run
 from vlm3r_core.cpu import share_cores
 
 
@@ -31,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
             keep_freed_memory()
         if not processes.leads:
             logging.getLogger().setLevel(logging.WARNING)
-        outcome = run_training(config, processes)
+        outcome = run_training(config, processes, _teachers(config))
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -41,6 +41,15 @@ def main(words: Sequence[str] | None = None) -> int:
     if processes.leads:
         print(describe_outcome(name, config, outcome))
     return 128 + outcome.signal if outcome.signal and not outcome.finished else 0
+
+
+def _teachers(config: RunConfig) -> Callable | None:
+    """What reads the teachers, which brings the simulator's catalogue along, only where they are asked for."""
+    if not config.align_weight:
+        return None
+    from training.pretraining.teachers import load_teachers
+
+    return load_teachers
 
 
 if __name__ == "__main__":

@@ -74,10 +74,8 @@ def test_command_line_has_every_field(item):
 
 
 def test_command_line_changes_what_it_says():
-    name, config = parse_run(["tiny", "--learning-rate", "0.01", "--gradient_checkpointing", "true", "--data", "x"])
-    assert config == replace(
-        RUNS["tiny"], learning_rate=0.01, gradient_checkpointing=True, data="x", out=f"out/train/{name}"
-    )
+    name, config = parse_run(["tiny", "--learning-rate", "0.01", "--tensorboard", "false", "--data", "x"])
+    assert config == replace(RUNS["tiny"], learning_rate=0.01, tensorboard=False, data="x", out=f"out/train/{name}")
 
 
 def test_what_it_refuses(capsys):

@@ -14,13 +14,14 @@ from pathlib import Path
 import torch
 
 import vlm3r_core
+from training.aids import Aids
 from training.checkpoint import Checkpoint, checkpoints, clear_leftovers, read_checkpoint, write_checkpoint
 from training.config import RunConfig, differences
 from training.data import LoadedPack, Packs, Plan, load_packs
 from training.features import FeatureCache
 from training.packing import held_attention
 from training.running.journal import Journal
-from training.running.loss import pack_features, pack_loss
+from training.running.loss import pack_features, pack_losses
 from training.running.optimizer import SharedAdamW, learning_rate
 from training.running.processes import Processes
 from training.running.stop import StopRequest
@@ -76,6 +77,7 @@ class Run:
         processes: who takes part.
         dtype: of activations.
         cache: of features, if any.
+        aids: what is learned beside answers.
 
     Raises:
         ValueError: the run's folder holds another run, or the data do not fill a step.
@@ -91,7 +93,9 @@ class Run:
         *,
         dtype: torch.dtype,
         cache: FeatureCache | None = None,
+        aids: Aids,
     ):
+        self._aids = aids
         self._model, self._samples, self._config, self._processes = model, samples, config, processes
         self._dtype, self._cache, self._folder = dtype, cache, Path(config.out)
         self.plan, self.counts = Plan(samples, config), Counts()
@@ -210,7 +214,7 @@ class Run:
         """Takes one step; returns the signal that asks to end, 0 for none."""
         started = time.perf_counter()
         self._optimizer.clear()
-        loss_sum, questions = 0.0, 0
+        loss_sum, questions, beside = 0.0, 0, {}
         for _ in range(self._accumulation):
             pack = next(loaded)
             self._note_faults(pack)
@@ -218,9 +222,14 @@ class Run:
                 continue
             blind = self._config.blind
             features = None if blind else pack_features(self._model, pack, self._samples, self._cache)
-            loss = pack_loss(self._model, pack, features, self._config, self._dtype) * pack.pack.count
-            loss.backward()
-            loss_sum, questions = loss_sum + loss.item(), questions + pack.pack.count
+            sample, count = self._samples[pack.spec.samples[0]], pack.pack.count
+            losses = pack_losses(self._model, pack, features, self._config, self._dtype, self._aids, sample)
+            (self._aids.total(losses) * count).backward()
+            loss_sum, questions = loss_sum + losses.pop("answers").item() * count, questions + count
+            for name, loss in losses.items():
+                beside[name] = beside.get(name, 0.0) + loss.item() * count
+        # what the aids say is this process's own
+        beside = {name: value / max(1, questions) for name, value in beside.items()}
         clock = self._before + time.monotonic() - self._began if self._processes.leads else 0.0
         signal = float(request.signal)
         loss_sum, questions, asked, spent_s = self._processes.sum([loss_sum, questions, signal, clock])
@@ -235,7 +244,7 @@ class Run:
         values = {"loss": loss_sum / max(1, questions), "learning_rate": rate, "gradient_norm": norm}
         seconds = time.perf_counter() - started
         values |= {"questions_per_s": questions / seconds, "epoch": self.counts.step / self.plan.steps_per_epoch}
-        journal.step(self.counts.step, values, int(questions))
+        journal.step(self.counts.step, values | beside, int(questions))
         return (request.signal or 15) if asked else 0
 
     def _update(self, norm: float, rate: float, loss_sum: float, questions: int) -> None:

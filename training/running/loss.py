@@ -8,19 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.aids import Aids
 from training.config import RunConfig
 from training.data import LoadedPack
 from training.features import FeatureCache
-from training.packing import packed_loss
-from training.samples.encoding import Features, encode_siglip, encode_video, encoder_dtype, visual_sequence
+from training.packing import answer_loss, packed_states
+from training.samples.encoding import Features, encode_siglip, encode_video, encoder_dtype, visual_tokens
 from training.samples.sample import Sample
 from vlm3r_core.model.vlm3r import VLM3R
 
 
-def pack_loss(
-    model: VLM3R, loaded: LoadedPack, features: Features | None, config: RunConfig, dtype: torch.dtype
-) -> Tensor:
-    """Mean loss of a pack's questions.
+def pack_losses(
+    model: VLM3R,
+    loaded: LoadedPack,
+    features: Features | None,
+    config: RunConfig,
+    dtype: torch.dtype,
+    aids: Aids,
+    sample: Sample,
+) -> dict[str, Tensor]:
+    """Mean loss of a pack's questions, `answers`, and those of the aids.
 
     Dropout is drawn from a generator of the pack's own, so that it is the same whichever process takes the pack and
     however often the run was interrupted.
@@ -31,12 +38,19 @@ def pack_loss(
         features: of its video, on the model's device; None where no video is shown.
         config: seed and way to attend.
         dtype: of activations.
+        aids: what is learned besides.
+        sample: one of the pack's.
     """
     place = np.random.SeedSequence((config.seed, loaded.spec.step, loaded.spec.place))
     torch.manual_seed(int(place.generate_state(1, np.uint64)[0] >> 1))
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-        visual = visual_sequence(model, features) if features else _nothing(model)
-        return packed_loss(model, loaded.pack, visual, attention=config.attention)
+        if features is None:
+            hidden, _ = packed_states(model, loaded.pack, _nothing(model), config.attention)
+            return {"answers": answer_loss(model, loaded.pack, hidden, soft=aids.soft_numbers)}
+        projected, visual = visual_tokens(model, features)
+        hidden, seen = packed_states(model, loaded.pack, visual, config.attention, aids.watched)
+        losses = {"answers": answer_loss(model, loaded.pack, hidden, soft=aids.soft_numbers)}
+        return losses | aids.losses(model, loaded.pack, sample, features, projected, seen)
 
 
 def _nothing(model: VLM3R) -> Tensor:

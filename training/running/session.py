@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from training.aids import Aids, ReadTeachers
 from training.config import PUBLISHED_FEATURES, RunConfig
 from training.data import missing_videos
 from training.features import FeatureCache
@@ -23,12 +24,13 @@ UNREADABLE, RESULT = "unreadable.json", "result.json"
 _log = logging.getLogger(__name__)
 
 
-def run_training(config: RunConfig, processes: Processes) -> Outcome:
+def run_training(config: RunConfig, processes: Processes, read_teachers: ReadTeachers | None = None) -> Outcome:
     """Trains from the newest checkpoint, or from the start, to the end, and exports what was learned.
 
     Args:
         config: `data` and `out` given.
         processes: of the run.
+        read_teachers: of alignment, where a run asks for it.
 
     Raises:
         FileNotFoundError, ValueError: data, model or settings are not usable; nothing was changed.
@@ -56,14 +58,16 @@ def run_training(config: RunConfig, processes: Processes) -> Outcome:
     model, cache = start_model(config, processes.device), None
     if cached and not config.blind:
         cache = FeatureCache.open(Path(config.features), model, config.frames)
+    parameters, aids = make_trainable(model, config), Aids(model, config, samples, read_teachers)
     run = Run(
         model,
-        make_trainable(model, config),
+        parameters | {f"aids.{name}": parameter for name, parameter in aids.named_parameters()},
         samples,
         config,
         processes,
         dtype=activation_dtype(config, processes.device),
         cache=cache,
+        aids=aids,
     )
     run.resume()
     outcome = run.train()

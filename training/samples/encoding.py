@@ -98,8 +98,14 @@ def encode_videos(model: VLM3R, videos: Sequence[Tensor], batch: int = 16) -> li
 
 def visual_sequence(model: VLM3R, features: Features) -> Tensor:
     """Visual tokens [T, D] of a video; fusion and projector learn through it."""
+    return visual_tokens(model, features)[1]
+
+
+def visual_tokens(model: VLM3R, features: Features) -> tuple[Tensor, Tensor]:
+    """What the projector makes of a video, [F, P, D], and its visual tokens [T, D]."""
     fused = model.fuse(features.siglip, features.camera, features.patch)
-    return model.visual_sequence(model.project(fused)[2])
+    projected, _, visual = model.project(fused)
+    return projected, model.visual_sequence(visual)
 
 
 def visual_length(model_config, frames: int) -> int:
