@@ -10,6 +10,7 @@ TOKEN_SELECTIONS = ("all", "camera_tokens", "patch_tokens", "none")
 POOL_MODES = ("bilinear", "average", "max", "none")
 NEWLINE_MODES = ("grid", "frame", "one_token", "no_token")
 STATE_GATES = ("none", "ttt3r")
+NUMBER_DECODINGS = ("greedy", "median")
 MEMORY_POLICIES = ("uniform", "window", "resample")
 # how the frames' times are told: not at all, on a line of their own, or as a paragraph before the question
 TIME_INSTRUCTIONS = ("none", "line", "paragraph")
@@ -219,6 +220,8 @@ class ModelConfig:
     newline: str = "grid"
     # divides (or multiplies, below zero) the logits of tokens the answer holds already; the published decoding has one
     repetition_penalty: float = 1.0
+    # an answer that begins with a token which is a number: the likeliest one, or the median of all such tokens
+    number_decoding: str = "greedy"
     # frames of the videos it was trained with, 0 where that is unknown
     trained_frames: int = 0
     # seed of the random weights, None for weights read from files
@@ -228,6 +231,7 @@ class ModelConfig:
         object.__setattr__(self, "token_selection", token_selection(self.token_selection))
         check_choice("ModelConfig.pool", self.pool, POOL_MODES)
         check_choice("ModelConfig.newline", self.newline, NEWLINE_MODES)
+        check_choice("ModelConfig.number_decoding", self.number_decoding, NUMBER_DECODINGS)
         check_range("ModelConfig.repetition_penalty", self.repetition_penalty, 1.0)
         if self.language.text_only_heads and self.newline == "one_token":
             raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlm3r_core.stream.decoding import greedy_step, greedy_tokens
+from vlm3r_core.stream.decoding import greedy_step, greedy_tokens, median_number
 
 
 @torch.inference_mode()
@@ -54,3 +54,19 @@ def test_probability_is_the_models_own():
     assert token == 1
     assert probability == pytest.approx(logits.softmax(0)[1].item())
     assert logits.tolist() == [3.0, 2.0]
+
+
+def test_numbers_are_decoded_by_their_median():
+    numbers = {4: 1.0, 0: 2.0, 2: 3.0, 3: 3.5}
+    # of the numbers' probability .45 lies at 1, .2 at 2: half of it is reached at 2, whatever the word in between has
+    logits = torch.tensor([0.2, 0.1, 0.2, 0.15, 0.45]).log()
+    assert median_number(logits, numbers) == 0
+    token, probability = greedy_step(logits, 5, numbers=numbers)
+    assert token == 0
+    assert probability == pytest.approx(0.2 / 1.1)
+    assert greedy_step(logits, 5)[0] == 4
+    assert greedy_step(logits, 5, said=[7], numbers=numbers)[0] == 4, "only the first token"
+    word = logits.index_fill(0, torch.tensor([1]), 0.0)
+    assert greedy_step(word, 5, numbers=numbers)[0] == 1, "the best token is a word"
+    alone = torch.tensor([-torch.inf, -torch.inf, -torch.inf, 0.0, -torch.inf])
+    assert median_number(alone, numbers) == 3

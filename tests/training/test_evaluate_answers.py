@@ -65,7 +65,8 @@ def test_batch_equals_one_at_a_time(model, view, questions):
     assert len({said.text for said in together}) > 2, "the questions must tell answers apart"
 
 
-def test_batch_equals_decoding_without_a_mask(model, view, questions):
+@pytest.mark.parametrize("numbers", [None, {token: (7 * token) % 1000 for token in range(1000)}], ids=["", "median"])
+def test_batch_equals_decoding_without_a_mask(model, view, questions, numbers):
     """Against the engine's own decoding: a question alone behind the cached prefix, no mask at all."""
     language, tokenizer = model.language, model.tokenizer
     visual = ModelAnswers(model, settings()).encode(view)
@@ -76,6 +77,7 @@ def test_batch_equals_decoding_without_a_mask(model, view, questions):
         language.append(visual, cache)
         length, texts = cache.length, [suffix_ids(tokenizer, question.prompt) for question in questions]
         options = {"vocab_size": tokenizer.size, "stop_ids": stop, "max_new_tokens": TOKENS, "repetition_penalty": 1.3}
+        options["numbers"] = numbers
         decoded = decode_together(language, cache, texts, **options)
         assert cache.length == length
         for ids, ours in zip(texts, decoded, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -37,6 +37,7 @@ def decode_together(
     stop_ids: Collection[int],
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
+    numbers: Mapping[int, float] | None = None,
 ) -> list[Decoded]:
     """Decodes an answer to each question.
 
@@ -51,6 +52,7 @@ def decode_together(
         stop_ids: tokens that end an answer.
         max_new_tokens: of each answer.
         repetition_penalty: on tokens the answer holds already; 1 for none.
+        numbers: tokens that are numbers, with their values; a first token among them becomes their median.
 
     Raises:
         ValueError: the cache has no room.
@@ -63,14 +65,14 @@ def decode_together(
         asked = range(len(questions))
         for logits in _forward(language, cache, batch, asked, questions):
             answers.append(Decoded(logits.float().cpu()))
-            _extend(answers[-1], logits, vocab_size, repetition_penalty)
+            _extend(answers[-1], logits, vocab_size, repetition_penalty, numbers)
         for _ in range(max_new_tokens - 1):
             asked = [number for number, answer in enumerate(answers) if answer.ids[-1] not in stop_ids]
             if not asked:
                 break
             last = [[answers[number].ids[-1]] for number in asked]
             for number, logits in zip(asked, _forward(language, cache, batch, asked, last), strict=True):
-                _extend(answers[number], logits, vocab_size, repetition_penalty)
+                _extend(answers[number], logits, vocab_size, repetition_penalty, numbers)
         return answers
     finally:
         cache.crop(prefix)
@@ -121,7 +123,9 @@ def _forward(
     return language.qwen.lm_head(hidden[ends])
 
 
-def _extend(answer: Decoded, logits: Tensor, vocab_size: int, repetition_penalty: float) -> None:
-    token, probability = greedy_step(logits, vocab_size, answer.ids, repetition_penalty)
+def _extend(
+    answer: Decoded, logits: Tensor, vocab_size: int, repetition_penalty: float, numbers: Mapping[int, float] | None
+) -> None:
+    token, probability = greedy_step(logits, vocab_size, answer.ids, repetition_penalty, numbers)
     answer.ids.append(token)
     answer.probabilities.append(probability)

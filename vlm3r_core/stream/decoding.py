@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from vlm3r_core.model.language import KvCache, LanguageModel
+from vlm3r_core.model.vlm3r import VLM3R
+from vlm3r_core.prompt import Tokenizer
 
 
 def letter_probabilities(logits: Tensor, letter_ids: Sequence[int]) -> list[float]:
@@ -15,9 +17,18 @@ def letter_probabilities(logits: Tensor, letter_ids: Sequence[int]) -> list[floa
     return logits[list(letter_ids)].float().softmax(0).tolist()
 
 
+def decoded_numbers(model: VLM3R, tokenizer: Tokenizer) -> dict[int, float] | None:
+    """The number tokens whose median is an answer, None where the likeliest one is."""
+    return tokenizer.numbers if model.config.number_decoding == "median" else None
+
+
 @torch.inference_mode()
 def greedy_step(
-    logits: Tensor, vocab_size: int, said: Sequence[int] = (), repetition_penalty: float = 1.0
+    logits: Tensor,
+    vocab_size: int,
+    said: Sequence[int] = (),
+    repetition_penalty: float = 1.0,
+    numbers: Mapping[int, float] | None = None,
 ) -> tuple[int, float]:
     """The best token id below vocab_size and its probability.
 
@@ -27,6 +38,7 @@ def greedy_step(
         said: ids that were decoded before; their logits are divided by the penalty, multiplied if negative. The
             probability is the model's own, without penalty.
         repetition_penalty: 1 or more.
+        numbers: tokens that are numbers, with their values; where the best first token is one, their median is taken.
     """
     logits = logits[:vocab_size].float()
     scores = logits
@@ -36,7 +48,21 @@ def greedy_step(
         penalized = torch.where(chosen > 0, chosen / repetition_penalty, chosen * repetition_penalty)
         scores = logits.index_copy(0, ids, penalized)
     token = int(scores.argmax())
+    if numbers and not said and token in numbers:
+        token = median_number(logits, numbers)
     return token, float(logits.softmax(0)[token])
+
+
+def median_number(logits: Tensor, numbers: Mapping[int, float]) -> int:
+    """The token below and above which lies half of the probability of all numbers.
+
+    Args:
+        logits: [V].
+        numbers: tokens with their values.
+    """
+    tokens = sorted(numbers, key=lambda token: (numbers[token], token))
+    shares = logits[tokens].double().softmax(0).cumsum(0)
+    return tokens[min(int((shares < 0.5).sum()), len(tokens) - 1)]
 
 
 def greedy_tokens(
@@ -48,6 +74,7 @@ def greedy_tokens(
     stop_ids: Sequence[int],
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
+    numbers: Mapping[int, float] | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Decodes greedily behind the cached text, one (token id, probability) at a time.
 
@@ -59,10 +86,11 @@ def greedy_tokens(
         stop_ids: end tokens; the one that ends the text is yielded last.
         max_new_tokens: yields at most this many.
         repetition_penalty: on tokens decoded here, not on the text before; 1 for none.
+        numbers: as for greedy_step.
     """
     said: list[int] = []
     for count in range(1, max_new_tokens + 1):
-        token, probability = greedy_step(logits, vocab_size, said, repetition_penalty)
+        token, probability = greedy_step(logits, vocab_size, said, repetition_penalty, numbers)
         said.append(token)
         yield token, probability
         if token in stop_ids or count == max_new_tokens:

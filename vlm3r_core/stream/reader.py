@@ -20,7 +20,7 @@ from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import LETTERS, Tokenizer, question_message, suffix_ids, time_instruction
 from vlm3r_core.quantity import asked_unit, infer_answer_type, parse_number
 from vlm3r_core.scene.questions import RouteQuestion
-from vlm3r_core.stream.decoding import continuation_log_probs, greedy_tokens, letter_probabilities
+from vlm3r_core.stream.decoding import continuation_log_probs, decoded_numbers, greedy_tokens, letter_probabilities
 from vlm3r_core.stream.prefix import VisualPrefix
 from vlm3r_core.types import ANSWER_TYPES, Answer, AnswerPart, LatencyMs
 
@@ -117,6 +117,7 @@ class AnswerReader:
                 stop_ids=stop_ids,
                 max_new_tokens=max_new_tokens,
                 repetition_penalty=self._model.config.repetition_penalty,
+                numbers=decoded_numbers(self._model, self._tokenizer),
             )
             for count, (token, probability) in enumerate(steps, 1):
                 first_token = first_token or ms_since(started)
