@@ -20,8 +20,15 @@ def walk(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def random_weights_by_default(monkeypatch):
+    """As where the package's model has no weights."""
+    monkeypatch.setattr("vlm3r_core.__main__.default_model", lambda: "tiny-random")
+
+
 def test_answers_every_question_and_says_that_random_weights_mean_nothing(walk):
     command = [sys.executable, "-m", "vlm3r_core", str(walk), "How many chairs?", "Where am I?", "--max-frames", "4"]
+    command += ["--model", "tiny-random"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("question:") == 2

@@ -1,5 +1,6 @@
 """`python -m vlm3r_ros.demo` with real processes: answers come, failures are named, nothing is left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as Picture
-from vlm3r_ros.demo import QUESTIONS
+from vlm3r_ros.demo import QUESTIONS, warn_elsewhere
 from vlm3r_ros.demo_room import camera_walk, render, write_walk
 
 PATIENCE_S = 240.0
@@ -43,6 +44,9 @@ def demo(tmp_path):
     temporary.mkdir()
 
     def start(*arguments):
+        if "--model" not in arguments:
+            # the default is the package's model where it has one
+            arguments = (*arguments, "--model", "tiny-random")
         command = [sys.executable, "-m", "vlm3r_ros.demo", *map(str, arguments)]
         env = {**os.environ, "TMPDIR": str(temporary), "OMP_NUM_THREADS": "2"}
         pipe = subprocess.PIPE
@@ -139,6 +143,14 @@ def test_unknown_model_is_told_at_once(demo, tmp_path):
     assert code == 1
     assert "did you mean 'tiny-random'" in output
     assert "Traceback" not in output
+
+
+def test_a_model_says_what_it_never_saw(tmp_path, capsys):
+    (tmp_path / "record.json").write_text(json.dumps({"trained_on": "simulated flats"}))
+    warn_elsewhere(str(tmp_path), "a real clip")
+    assert "was trained on simulated flats only. It has never seen anything like a real clip" in capsys.readouterr().out
+    warn_elsewhere("tiny-random", "a real clip")
+    assert capsys.readouterr().out == ""
 
 
 def test_clip_that_cannot_be_read(demo, tmp_path):
