@@ -441,6 +441,7 @@ TINY = ModelConfig(
     fusion_same_patch=True,
     pool="none",
     newline="no_token",
+    number_decoding="median",
 )
 
 MODEL_PRESETS: dict[str, ModelConfig] = {
