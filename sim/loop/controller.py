@@ -16,9 +16,9 @@ Find: again and again it asks on which side the thing is, and how far.
   that side by the swing, `swing_deg` at first and half of it each time the side changed, until the swing is below
   `aimed_deg`; then it drives, by the distance that was said but `leg_m` at most, and the swing starts anew.
 - Where the distance that was said is at most `near_m`, the drive is the last: it goes on for that distance or until
-  blocked, and stops.
-- Blocked sooner than after `stride_m`, it turns 90 degrees, left and right in turn, and drives `leg_m` before it asks
-  again.
+  blocked, and stops; blocked with more than `blocked_m` left, something else is in the way, and it goes around that.
+- Blocked sooner than after `stride_m`, or so in a last drive, it turns 90 degrees, left and right in turn, and drives
+  `leg_m` before it asks again.
 - After `max_rounds` pairs of questions it stops.
 - With `look_around`, it turns left on the spot before its first questions and after each drive, so that so many
   pictures, one for each part of the turn, show what is around it: a small model sees no farther back.
@@ -55,6 +55,7 @@ class ControllerSettings:
     max_leg_m: float = setting(5.0, "drive ahead without a known distance at most this far", span=(0.1, 100.0))
     leg_m: float = setting(1.0, "drive between two rounds of questions at most", span=(0.05, 10.0))
     near_m: float = setting(2.0, "the last drive begins at this distance from the thing", span=(0.1, 10.0))
+    blocked_m: float = setting(1.0, "a last drive may be short of what was said by so much", span=(0.0, 100.0))
     swing_deg: float = setting(45.0, "first turn to a side", span=(1.0, 90.0))
     behind_deg: float = setting(120.0, "turn to something behind", span=(45.0, 180.0))
     aimed_deg: float = setting(15.0, "a swing below this is aimed well enough", span=(1.0, 90.0))
@@ -128,9 +129,10 @@ class Controller:
             said_m = settings.leg_m if isnan(distance.metres) else max(distance.metres, 0.0)
             last = said_m <= settings.near_m and not isnan(distance.metres)
             driven_m = yield from self._drive(said_m if last else min(said_m, settings.leg_m))
-            if last:
+            short = self._blocked and (said_m - driven_m > settings.blocked_m if last else driven_m < settings.stride_m)
+            if last and not short:
                 return
-            if self._blocked and driven_m < settings.stride_m:
+            if short:
                 yield from self._turn(detour * np.pi / 2)
                 yield from self._drive(settings.leg_m)
                 detour = -detour

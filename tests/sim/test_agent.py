@@ -359,6 +359,19 @@ def test_controller_turns_around_to_what_is_behind(env):
     np.testing.assert_allclose(turns, [-120], atol=0.1)
 
 
+def test_controller_goes_around_what_blocks_its_last_drive(env):
+    # it stands before the wall and is told that the thing is 1.8 m ahead, then that it is there
+    sides = ["front-left", "front-right"]
+    asker = Scripted([*sides, *sides], [1.8, 1.8, 0.2])
+    episode, settings = find_episode("table", (0.4, 3.2, 0.0), pi), {"aimed_deg": 40.0, "max_rounds": 9}
+    turns, _, trial = driven(env, asker, episode, **settings)
+    assert any(abs(angle) > 85 for angle in turns)
+    assert len(trial.asked) > 4
+    # what is left may be the thing itself
+    _, _, trial = driven(env, Scripted([*sides], [0.8]), episode, **settings)
+    assert len(trial.asked) == 4
+
+
 def test_controller_ends_with_the_drive_to_what_is_near(env):
     asker = Scripted(["front-left", "front-right", "front-left"], [1.0])
     turns, metres, trial = driven(env, asker, find_episode("table", (1.5, 3.2, 0.0)), aimed_deg=20.0)
