@@ -27,6 +27,7 @@ from training.samples.mixture import read_samples
 from training.samples.sample import Sample
 from training.samples.video import VIDEO_FAULTS, Times, read_pixels
 from vlm3r_core.checkpoint.saved import to_json
+from vlm3r_core.cpu import share_cores
 from vlm3r_core.loading import load
 from vlm3r_core.model.vlm3r import VLM3R
 
@@ -254,6 +255,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    share_cores()
     try:
         unreadable = _on_ray(arguments) if arguments.ray else _share(arguments, *_shard(arguments.shard))
     except (ValueError, OSError) as error:
