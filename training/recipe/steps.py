@@ -9,6 +9,8 @@ from training.recipe.plan import CLIPS_PER_FLAT, Plan
 
 # Seeds: encoders learn from 0, questions from here, and nothing is learned from those of the tests.
 FIRST_ASKED, FIRST_TRIED = 100_000, 900_000
+# What helps the language model to learn where things are; none of it is left in the model.
+_AIDS = ("--grounding_weight", "0.3", "--align_weight", "0.3", "--soft_numbers", "0.1")
 # Steps and passes that no budget reaches: time ends a run.
 _ENDLESS = "100000"
 
@@ -132,18 +134,20 @@ def _language_steps(out: Path, plan: Plan, precision: str) -> list[Step]:
         )
 
     blind, run = out / "blind", out / "run"
+    aids = (*_AIDS, "--teachers", str(out / "start/encoders"))
     encode = ("-m", "training.features", "--model", start, "--data", data, "--out", features, "--frames", "16")
+    encode += ("--workers", "1")
     scores = ("--ablate", "all", "--blind", str(out / "scores-blind"), "--json", str(out / "scores.json"))
     other = ("--view", "other", "--json", str(out / "scores-other.json"))
     return [
         Step(
             "a run without frames, and features of the videos",
-            (learn(start, blind, plan.blind_min, "--blind", "true"), encode),
+            (learn(start, blind, plan.blind_min, "--blind", "true", "--questions_per_pack", "96"), encode),
             (blind / "model/vlm3r.json",),
         ),
         Step(
             "training",
-            (learn(str(blind / "model"), run, plan.train_min, "--features", features),),
+            (learn(str(blind / "model"), run, plan.train_min, "--features", features, *aids),),
             (run / "model/vlm3r.json",),
         ),
         Step(
