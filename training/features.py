@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -27,7 +28,6 @@ from training.samples.mixture import read_samples
 from training.samples.sample import Sample
 from training.samples.video import VIDEO_FAULTS, Times, read_pixels
 from vlm3r_core.checkpoint.saved import to_json
-from vlm3r_core.cpu import share_cores
 from vlm3r_core.loading import load
 from vlm3r_core.model.vlm3r import VLM3R
 
@@ -249,13 +249,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16")
     parser.add_argument("--workers", type=int, default=2, help="processes that read videos")
+    parser.add_argument("--threads", type=int, default=1, help="of this process; give several shards before threads")
     parser.add_argument("--shard", default="0/1", metavar="I/N", help="this process's share of the videos")
     parser.add_argument(
         "--ray", type=int, default=0, metavar="N", help="run N shares on a Ray cluster, with --device cuda a GPU each"
     )
     arguments = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    share_cores()
+    torch.set_num_threads(arguments.threads)
     try:
         unreadable = _on_ray(arguments) if arguments.ray else _share(arguments, *_shard(arguments.shard))
     except (ValueError, OSError) as error:
