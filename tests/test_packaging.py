@@ -151,7 +151,7 @@ def dry_make(*words: str) -> str:
 
 
 def test_make_targets_set_up_first():
-    for target in ("demo", "test", "lint", "bench"):
+    for target in ("demo", "test", "lint", "bench", "train-tiny"):
         assert "bootstrap.py" in dry_make(target).splitlines()[0], target
 
 
@@ -168,7 +168,15 @@ def test_make_demo_passes_the_model_on():
 def test_make_demo_passes_the_world_on():
     command = dry_make("demo", "SIM=my worlds/house.glb", "MODEL=tiny")
     assert '-m vlm3r_ros.demo_sim --world "my worlds/house.glb" --model "tiny"' in " ".join(command.split())
-    assert "demo_sim" not in dry_make("demo")
+    # without a clip it is the simulated room
+    assert "demo_sim" in dry_make("demo")
+    assert "demo_sim" not in dry_make("demo", "CLIP=walk.mp4")
+
+
+def test_make_train_tiny_passes_the_budget_on():
+    command = " ".join(dry_make("train-tiny", "BUDGET_MIN=10", "ARGS=--install").split())
+    assert "-m training.tiny --budget-min 10 --install" in command
+    assert "--budget-min" not in dry_make("train-tiny")
 
 
 def test_build_server_runs_the_tests():
