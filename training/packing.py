@@ -219,7 +219,8 @@ def answer_loss(
         numbers = (rows >= 0).nonzero()[:, 0]
         bells = soft[1].to(device)[rows[numbers]]
         losses = losses.index_copy(0, numbers, F.cross_entropy(logits[numbers], bells, reduction="none"))
-    return losses @ pack.weights(reduction).to(device, losses.dtype)
+    # a product of vectors would be taken in bfloat16 where autocast is on
+    return (losses * pack.weights(reduction).to(device, losses.dtype)).sum()
 
 
 def packed_hidden(language: LanguageModel, embeddings: Tensor, pack: Pack, attention: str = "mask") -> Tensor:

@@ -198,7 +198,7 @@ def test_half_precision_takes_steps(make_run):
     assert {tensor.dtype for tensor in weights(config).weights.values()} == {torch.float32}
     assert next(load(f"{config.out}/model", "cpu", "auto").parameters()).dtype == torch.float32
     stored = json.loads(Path(config.out, "model/vlm3r.json").read_text())
-    assert stored["dtype"] == "bfloat16"
+    assert stored["dtype"] == "float32"
 
 
 def test_another_run_in_the_folder_is_refused(make_run):
@@ -360,3 +360,16 @@ def test_a_blind_run_reads_no_video(make_run, question_set, tmp_path):
     before, after = load(config.model, "cpu"), load(str(Path(config.out) / "model"), "cpu")
     assert torch.equal(before.projector.state_dict()["0.weight"], after.projector.state_dict()["0.weight"])
     assert not torch.equal(before.language.qwen.lm_head.weight, after.language.qwen.lm_head.weight)
+
+
+def test_features_serve_a_run_in_bfloat16(make_run, tmp_path):
+    """On a CPU the frozen weights stay float32 whatever activations are, and so do what they made and the export."""
+    config = make_run(features=str(tmp_path / "cache"), precision="bfloat16", train="language", max_steps=1)
+    model = load(config.model, "cpu")
+    cache = FeatureCache.open(Path(config.features), model, config.frames)
+    samples = read_samples(Path(config.data))
+    assert not extract(cache, model, samples, config.frames, workers=0, progress=False)
+    train(config)
+    assert [path.name for path in Path(config.features).iterdir()] == [cache.key]
+    exported = json.loads((Path(config.out) / "model" / "vlm3r.json").read_text())
+    assert exported["dtype"] == "float32"

@@ -14,7 +14,7 @@ from vlm3r_core.prompt import Tokenizer
 
 
 def activation_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
-    """What frozen weights and activations are."""
+    """What activations are, and on a GPU frozen weights too."""
     if config.precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, config.precision)
@@ -26,7 +26,8 @@ def start_model(config: RunConfig, device: torch.device) -> VLM3R:
     Raises:
         FileNotFoundError, ValueError: files are missing, or do not make a model.
     """
-    kind = activation_dtype(config, device)
+    # on a CPU bfloat16 is for products only: features that were cached in float32 stay those of these encoders
+    kind = torch.float32 if device.type == "cpu" else activation_dtype(config, device)
     if is_new_adapter(config.model):
         if config.train != "lora":
             raise ValueError(f"a new adapter on base and CUT3R is trained with --train lora, got {config.train!r}")
