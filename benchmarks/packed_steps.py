@@ -59,10 +59,8 @@ def markdown(result: dict) -> str:
     header = (
         "questions a video",
         "one by one /s",
-        "packed, mask /s",
-        "packed, split /s",
-        "mask ratio",
-        "split ratio",
+        *[f"packed, {way} /s" for way in ATTENTIONS],
+        *[f"{way} ratio" for way in ATTENTIONS],
         "ratio of floors",
         "ratio with encoders",
         "floor /s",

@@ -184,7 +184,7 @@ class _Part:
         self._given, self._scale, self._causal, self._shares = (query, key, value), scale, causal, None
         self._kernel = hidden is None and query.device.type == "cpu"
         if self._kernel:
-            parts = (part[None].contiguous() for part in self._given)
+            parts = (part[None] for part in self._given)
             out, sums = _aten._scaled_dot_product_flash_attention_for_cpu(*parts, 0.0, causal, scale=scale)
             self.out, self.sums = out[0], sums[0][..., None]
             return
@@ -209,7 +209,7 @@ class _Part:
         """Gradients of query, key and value; `out` is what came out over all keys."""
         query, key, value = self._given
         if self._kernel:
-            parts = (part[None].contiguous() for part in (grad, query, key, value, out, self.sums[..., 0]))
+            parts = (part[None] for part in (grad, query, key, value, out, self.sums[..., 0]))
             back = _aten._scaled_dot_product_flash_attention_for_cpu_backward(
                 *parts, 0.0, self._causal, scale=self._scale
             )
