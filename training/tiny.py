@@ -27,7 +27,9 @@ BUDGET_MIN = 150.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs it; returns 0, 1 (a step failed), 2 (bad input) or 130 (interrupted); what is done stays."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # both, for a shell that starts it in the background has it ignore the one
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     started = time.monotonic()
     try:
         _run(args)
