@@ -89,6 +89,11 @@ class RunConfig:
     align_weight: float = setting(
         0.0, "of an aid: visual tokens point to the words of what they show, and tell where it is", span=(0, inf)
     )
+    match_start: float = setting(
+        0.0,
+        "start with heads in which words look at visual tokens like them, directions of such a length; 0: do not",
+        span=(0, 100),
+    )
     teachers: str = setting("", "folder of encoders with the heads that alignment learns from")
     soft_numbers: float = setting(
         0.0, "a number's neighbours are learned too, in a bell of this share of it; 0: the number alone", span=(0, 10)

@@ -13,13 +13,17 @@ from training.config import PUBLISHED_FEATURES, RunConfig
 from training.data import missing_videos
 from training.features import FeatureCache
 from training.lora import make_trainable
+from training.matching import start_matching
 from training.running.export import export
 from training.running.loop import Outcome, Run
 from training.running.processes import Processes
 from training.running.start import activation_dtype, start_model
+from training.samples.encoding import visual_length
 from training.samples.mixture import read_samples
 
 UNREADABLE, RESULT = "unreadable.json", "result.json"
+# tokens of a long question, chat template included
+_LONGEST_QUESTION = 128
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +62,9 @@ def run_training(config: RunConfig, processes: Processes, read_teachers: ReadTea
     model, cache = start_model(config, processes.device), None
     if cached and not config.blind:
         cache = FeatureCache.open(Path(config.features), model, config.frames)
+    if config.match_start:
+        distance = visual_length(model.config, config.frames) + _LONGEST_QUESTION
+        start_matching(model.language, config.match_start, distance, config.seed)
     parameters, aids = make_trainable(model, config), Aids(model, config, samples, read_teachers)
     run = Run(
         model,
