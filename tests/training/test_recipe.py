@@ -46,6 +46,8 @@ def test_precision_by_the_cpu(tmp_path):
 
 def parsed(words: tuple[str, ...]):
     """What the named program makes of its words; it exits on those it does not know."""
+    if "torch.distributed.run" in words:
+        words = words[words.index("-m", 1) :]
     module, own = words[1], list(words[2:])
     if module in ("training.film", "training.pretrain"):
         return parse_pretrain(own)

@@ -9,7 +9,7 @@ from vlm3r_core.config import check_range
 
 LEAST_MIN = 5.0
 # Parts of the budget; what is left goes to starting programs, some twelve of them.
-_CLIPS, _ENCODERS, _QUESTIONS, _BLIND, _TRAIN = 0.07, 0.32, 0.12, 0.07, 0.23
+_CLIPS, _ENCODERS, _QUESTIONS, _BLIND, _TRAIN = 0.07, 0.28, 0.12, 0.06, 0.28
 # A second and core, on two cores that do nothing else: clips filmed, flats asked about.
 _CLIPS_PER_S, _FLATS_PER_S = 8.7, 2.5
 # All of them, in a minute of the budget: so that evaluation stays below a tenth.

@@ -10,7 +10,7 @@ from training.recipe.plan import CLIPS_PER_FLAT, Plan
 # Seeds: encoders learn from 0, questions from here, and nothing is learned from those of the tests.
 FIRST_ASKED, FIRST_TRIED = 100_000, 900_000
 # What helps the language model to learn where things are; none of it is left in the model.
-_AIDS = ("--grounding_weight", "0.3", "--align_weight", "0.3", "--soft_numbers", "0.1")
+_AIDS = ("--grounding_weight", "1", "--align_weight", "0.5", "--match_start", "1.9")
 # Steps and passes that no budget reaches: time ends a run.
 _ENDLESS = "100000"
 
@@ -124,8 +124,15 @@ def _language_steps(out: Path, plan: Plan, precision: str) -> list[Step]:
     def learn(model: str, folder: Path, minutes: float, *own: str) -> tuple[str, ...]:
         return (
             *("-m", "training.train", "tiny", "--data", data, "--model", model, "--out", str(folder), *own),
-            *("--budget_min", str(minutes), "--epochs", "1000", "--precision", precision, "--tensorboard", "false"),
+            *("--budget_min", str(minutes), "--epochs", "1000", "--precision", precision, "--soft_numbers", "0.1"),
+            *("--threads", "1", "--workers", "0", "--tensorboard", "false"),
         )
+
+    def together(command: tuple[str, ...]) -> tuple[str, ...]:
+        """One run by several processes."""
+        if plan.processes == 1:
+            return command
+        return ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(plan.processes), *command)
 
     def ask(model: Path, folder: str, *own: str) -> tuple[str, ...]:
         return (
@@ -134,7 +141,16 @@ def _language_steps(out: Path, plan: Plan, precision: str) -> list[Step]:
         )
 
     blind, run = out / "blind", out / "run"
-    aids = (*_AIDS, "--teachers", str(out / "start/encoders"))
+    text = ("--blind", "true", "--questions_per_pack", "96", "--learning_rate", "2e-3")
+    aids = (
+        *_AIDS,
+        "--teachers",
+        str(out / "start/encoders"),
+        "--questions_per_pack",
+        "48",
+        "--learning_rate",
+        "1.5e-3",
+    )
     encode = ("-m", "training.features", "--model", start, "--data", data, "--out", features, "--frames", "16")
     encode += ("--workers", "1")
     scores = ("--ablate", "all", "--blind", str(out / "scores-blind"), "--json", str(out / "scores.json"))
@@ -142,12 +158,12 @@ def _language_steps(out: Path, plan: Plan, precision: str) -> list[Step]:
     return [
         Step(
             "a run without frames, and features of the videos",
-            (learn(start, blind, plan.blind_min, "--blind", "true", "--questions_per_pack", "96"), encode),
+            (learn(start, blind, plan.blind_min, *text), encode),
             (blind / "model/vlm3r.json",),
         ),
         Step(
             "training",
-            (learn(str(blind / "model"), run, plan.train_min, "--features", features, *aids),),
+            (together(learn(str(blind / "model"), run, plan.train_min, "--features", features, *aids)),),
             (run / "model/vlm3r.json",),
         ),
         Step(
