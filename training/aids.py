@@ -5,10 +5,12 @@ Parameters here are no part of the model; checkpoints hold them, exports do not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,6 +28,7 @@ from vlm3r_core.prompt import Tokenizer
 # How many, x, y, z, longest side, first seen, as mentions tell them; divided by these all are of the order of one.
 _MENTION_SCALES = (2.0, 2.0, 2.0, 2.0, 1.0, 0.5)
 _WORLD_SCALE_M = 2.0
+_PAIR_SCALE_M = 2.0
 # What a patch that shows no thing counts beside one that shows nothing else.
 _PLAIN_PATCH = 0.25
 _SHARPNESS = 10.0
@@ -68,7 +71,7 @@ class Aids(nn.Module):
         read_teachers: ReadTeachers | None = None,
     ):
         super().__init__()
-        self.watched = config.grounding_layer if config.grounding_weight else None
+        self.watched = config.grounding_layer if config.grounding_weight or config.pair_weight else None
         self.soft_numbers = None
         if config.soft_numbers:
             words = NumberWords(model.tokenizer)
@@ -76,13 +79,19 @@ class Aids(nn.Module):
         width = model.config.language.hidden_size
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
-            self.grounding = _Grounding(model.tokenizer, samples, width) if config.grounding_weight else None
+            named = _Named(model.tokenizer, samples) if self.watched is not None else None
+            self.grounding = _Grounding(named, width) if config.grounding_weight else None
+            self.pairs = _Pairs(named, width) if config.pair_weight else None
             self.alignment = None
             if config.align_weight:
                 if read_teachers is None:
                     raise ValueError("alignment needs what reads its teachers; start the run by training.train")
                 self.alignment = _Alignment(model.tokenizer, read_teachers(config.teachers, model), width)
-        self._weights = {"grounding": config.grounding_weight, "alignment": config.align_weight}
+        self._weights = {
+            "grounding": config.grounding_weight,
+            "pairs": config.pair_weight,
+            "alignment": config.align_weight,
+        }
         self.to(model.device)
 
     def losses(
@@ -104,6 +113,8 @@ class Aids(nn.Module):
         found = {}
         if self.grounding is not None:
             found["grounding"] = self.grounding(pack, sample, seen)
+        if self.pairs is not None:
+            found["pairs"] = self.pairs(pack, sample, seen)
         if self.alignment is not None:
             found["alignment"] = self.alignment(model, features, projected)
         return found
@@ -113,33 +124,93 @@ class Aids(nn.Module):
         return sum(self._weights.get(name, 1.0) * loss for name, loss in losses.items())
 
 
-class _Grounding(nn.Module):
-    """At every word that names a category: where it is, how large, how many there are, when it is first seen."""
+class _Named:
+    """The words of a pack that name categories of which something is known."""
 
-    def __init__(self, tokenizer: Tokenizer, samples: Sequence[Sample], width: int):
-        super().__init__()
+    def __init__(self, tokenizer: Tokenizer, samples: Sequence[Sample]):
         self._truth = _read_truth(samples)
         names = sorted({category for truth in self._truth.values() for category in truth})
         self._number = _tokens(tokenizer, names)
-        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, len(_MENTION_SCALES)))
 
-    def forward(self, pack: Pack, sample: Sample, seen: Tensor) -> Tensor:
+    def find(self, pack: Pack, sample: Sample) -> list[tuple[int, str, tuple[float, ...]]]:
+        """Place behind the shared beginning, name and truth of each, in order."""
         truth = self._truth.get((sample.root, sample.video), {})
         start, end = pack.visual
-        places, wanted = [], []
+        found = []
         for index, token in enumerate(pack.ids):
             place = index if index < start else index + end - start - 1
             name = self._number.get(token)
             if place >= pack.prefix and name in truth:
-                places.append(place)
-                wanted.append(truth[name])
-        if not places:
-            return seen.new_zeros(())
-        target = torch.tensor(wanted, device=seen.device) / torch.tensor(_MENTION_SCALES, device=seen.device)
-        said = self.head(F.layer_norm(seen[places], seen.shape[-1:])).float()
-        known = target.isfinite()
-        losses = F.smooth_l1_loss(said, target.nan_to_num(0.0), reduction="none", beta=0.2) * known
-        return losses.sum() / known.sum().clamp(min=1)
+                found.append((place, name, truth[name]))
+        return found
+
+
+class _Grounding(nn.Module):
+    """At every word that names a category: where it is, how large, how many there are, when it is first seen."""
+
+    def __init__(self, named: _Named, width: int):
+        super().__init__()
+        self._named = named
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, len(_MENTION_SCALES)))
+
+    def forward(self, pack: Pack, sample: Sample, seen: Tensor) -> Tensor:
+        found = self._named.find(pack, sample)
+        wanted = [[value / scale for value, scale in zip(truth, _MENTION_SCALES, strict=True)] for *_, truth in found]
+        return _known_loss(self.head, seen, [place for place, *_ in found], wanted)
+
+
+class _Pairs(nn.Module):
+    """At every further word that names a single thing: how far it is from another such thing, and on which side.
+
+    The other one is the first that was named; for a name that comes again, as in options, the only one that does not.
+    With three things, the third is seen from the first, facing the second.
+    """
+
+    def __init__(self, named: _Named, width: int):
+        super().__init__()
+        self._named = named
+        self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3))
+
+    def forward(self, pack: Pack, sample: Sample, seen: Tensor) -> Tensor:
+        talks: dict[int, list[tuple[int, str, np.ndarray]]] = {}
+        segment = pack.segment.tolist()
+        for place, name, truth in self._named.find(pack, sample):
+            talks.setdefault(segment[place], []).append((place, name, np.array(truth[1:4])))
+        found = [pair for talk in talks.values() for pair in _pairs(talk)]
+        return _known_loss(self.head, seen, [place for place, _ in found], [values for _, values in found])
+
+
+def _pairs(talk: list[tuple[int, str, np.ndarray]]) -> Iterator[tuple[int, tuple[float, float, float]]]:
+    """Places of words with (distance, cosine and sine of the side) where they are known, NaN elsewhere."""
+    names = [name for _, name, _ in talk]
+    once = [at for _, name, at in talk if names.count(name) == 1]
+    for number, (place, name, at) in enumerate(talk[1:], 1):
+        again = name in names[:number]
+        if again and len(once) != 1:
+            continue
+        other = once[0] if again else talk[0][2]
+        side = _side(*(at for _, _, at in talk)) if number == 2 and len(talk) == 3 else (math.nan, math.nan)
+        yield place, (float(np.linalg.norm(at - other)) / _PAIR_SCALE_M, *side)
+
+
+def _side(stand: np.ndarray, facing: np.ndarray, asked: np.ndarray) -> tuple[float, float]:
+    """Cosine and sine of the turn to what is asked about, right positive; the camera's x and z are level enough."""
+    ahead, there = ((at - stand)[[0, 2]] for at in (facing, asked))
+    lengths = np.linalg.norm(ahead) * np.linalg.norm(there)
+    if not lengths > 0:
+        return math.nan, math.nan
+    return float(ahead @ there / lengths), float((ahead[1] * there[0] - ahead[0] * there[1]) / lengths)
+
+
+def _known_loss(head: nn.Module, seen: Tensor, places: Sequence[int], wanted: Sequence[Sequence[float]]) -> Tensor:
+    """Smooth absolute error of what a head reads at some places, over the numbers that are known."""
+    if not places:
+        return seen.new_zeros(())
+    target = torch.tensor(wanted, device=seen.device)
+    said = head(F.layer_norm(seen[list(places)], seen.shape[-1:])).float()
+    known = target.isfinite()
+    losses = F.smooth_l1_loss(said, target.nan_to_num(0.0), reduction="none", beta=0.2) * known
+    return losses.sum() / known.sum().clamp(min=1)
 
 
 class _Alignment(nn.Module):

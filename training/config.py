@@ -86,6 +86,9 @@ class RunConfig:
         span=(0, inf),
     )
     grounding_layer: int = setting(3, "behind so many layers of the language model they tell it", span=(0, 1024))
+    pair_weight: float = setting(
+        0.0, "of an aid: such words also tell how far they are from another one, and on which side", span=(0, inf)
+    )
     align_weight: float = setting(
         0.0, "of an aid: visual tokens point to the words of what they show, and tell where it is", span=(0, inf)
     )
@@ -122,10 +125,11 @@ class RunConfig:
                 "RunConfig.attention 'fold' has layers of its own, which are neither computed again nor compiled; set "
                 "gradient_checkpointing and compile to false, or attention to split"
             )
-        if (self.grounding_weight or self.align_weight) and (self.attention != "fold" or self.blind):
+        aided = self.grounding_weight or self.pair_weight or self.align_weight
+        if aided and (self.attention != "fold" or self.blind):
             raise ValueError(
-                "RunConfig.grounding_weight and align_weight need attention fold and a run that is not blind, got "
-                f"attention {self.attention!r} and blind {self.blind}"
+                "RunConfig.grounding_weight, pair_weight and align_weight need attention fold and a run that is not "
+                f"blind, got attention {self.attention!r} and blind {self.blind}"
             )
         if self.align_weight and not self.teachers:
             raise ValueError("RunConfig.align_weight needs --teachers, a folder of encoders with their heads")

@@ -6,12 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import NANO
 from test_train import ALONE, assert_same, journal, train, weights
 
-from training.aids import Aids
+from training.aids import Aids, _pairs
 from training.pretraining.geometry import LinearPoints
 from training.pretraining.teachers import Teachers
 from training.pretraining.vision import DenseClasses
@@ -74,6 +75,27 @@ def test_words_learn_what_they_name(make_aided, make_run):
     checkpoint, exported = weights(config), load(str(Path(config.out) / "model"), "cpu")
     assert any(name.startswith("aids.grounding") for name in checkpoint.weights)
     assert not any("aids" in name for name, _ in exported.named_parameters())
+
+
+def test_pairs_tell_distance_and_side():
+    """Stand at the origin, face along z: what lies along x is to the right."""
+    at = {"bed": (0.0, 0.0, 0.0), "door": (0.0, 0.5, 2.0), "lamp": (4.0, 0.0, 0.0)}
+    talk = [(10 * number, name, np.array(at[name])) for number, name in enumerate(at)]
+    (first, *values), (second, *others) = (np.hstack(pair) for pair in _pairs(talk))
+    assert (first, second) == (10, 20)
+    np.testing.assert_allclose(values, [np.hypot(2, 0.5) / 2, np.nan, np.nan])
+    np.testing.assert_allclose(others, [2.0, 0.0, 1.0], atol=1e-9)
+    # in options, which name things again, the distance is to what is asked about
+    again = [*talk[:2], (20, "lamp", np.array(at["lamp"])), (30, "bed", talk[0][2]), (40, "door", talk[1][2])]
+    told = {place: values[0] for place, values in _pairs(again)}
+    assert told[30] == pytest.approx(4.0 / 2)
+    assert told[40] == pytest.approx(np.linalg.norm(np.subtract(at["door"], at["lamp"])) / 2)
+
+
+def test_pairs_are_learned(make_aided):
+    config = make_aided(grounding_weight=0.0, pair_weight=1.0, epochs=1)
+    assert train(config).finished
+    assert any(name.startswith("aids.pairs") for name in weights(config).weights)
 
 
 def test_alignment_teaches_the_projector(make_aided, tmp_path):
