@@ -10,7 +10,10 @@ from training.recipe.plan import CLIPS_PER_FLAT, Plan
 # Seeds: encoders learn from 0, questions from here, and nothing is learned from those of the tests.
 FIRST_ASKED, FIRST_TRIED = 100_000, 900_000
 # What helps the language model to learn where things are; none of it is left in the model.
-_AIDS = ("--grounding_weight", "1", "--align_weight", "0.5", "--match_start", "1.9")
+_AIDS = (
+    *("--grounding_weight", "1", "--pair_weight", "1", "--grounding_layer", "4", "--align_weight", "0.5"),
+    *("--match_start", "1.9"),
+)
 # Steps and passes that no budget reaches: time ends a run.
 _ENDLESS = "100000"
 
