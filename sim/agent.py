@@ -33,7 +33,7 @@ class AgentSettings:
     """Who acts, and how."""
 
     agent: str = setting("oracle", "who acts", choices=AGENTS)
-    model: str = setting("tiny-random", "model spec of the engine")
+    model: str = setting("tiny", "model spec of the engine")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N, of the engine")
     node: str = setting("/vlm3r/spatial_qa", "full name of the node that the ros agent asks")
     node_timeout_s: float = setting(120.0, "how long the node may take to appear and to answer", span=(0.1, 3600.0))

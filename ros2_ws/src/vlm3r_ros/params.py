@@ -21,7 +21,7 @@ RUNTIME = ("max_fps", "max_frame_age_s", "answer_timeout_s")
 class NodeConfig:
     """What the spatial_qa node itself needs to know; StreamConfig holds the rest."""
 
-    model: str = setting("tiny-random", "model spec: a preset, a folder, or base=PATH,adapter=PATH,cut3r=PATH")
+    model: str = setting("tiny", "model spec: tiny, a preset, a folder, or base=PATH,adapter=PATH,cut3r=PATH")
     device: str = setting("auto", "where the model runs: auto, cpu, cuda or cuda:N")
     dtype: str = setting("auto", "number format of the weights", choices=DTYPES)
     camera: str = setting("", "topic of the camera; empty: image_raw in the node's namespace, which can be remapped")
