@@ -50,7 +50,7 @@ def weight_bytes(model: VLM3R, quantize: str | None) -> dict[str, int]:
 
 def stream_bytes(config: ModelConfig, stream: StreamConfig) -> dict[str, int]:
     """Bytes that a full stream holds beside the weights, in bfloat16."""
-    language, cut3r = config.language, config.cut3r
+    language, cut3r, stream = config.language, config.cut3r, stream.for_model(config)
     visual = stream.max_frames * config.tokens_per_frame
     cached = _PREFIX_TOKENS + visual + stream.max_question_tokens
     per_token = 2 * language.num_layers * language.num_kv_heads * (language.hidden_size // language.num_heads) * _BF16
@@ -67,7 +67,7 @@ def table(config: ModelConfig = VLM3R_7B, stream: StreamConfig | None = None) ->
     """The Markdown table, in GB (10^9 bytes)."""
     model = skeleton(config)
     weights = {quantize: weight_bytes(model, quantize) for quantize in PRECISIONS}
-    held = stream_bytes(config, (stream or StreamConfig()).for_model(config))
+    held = stream_bytes(config, stream or StreamConfig())
     counts = parameter_counts(model)
     rows = [
         [f"{part}, {counts[part] / 1e6:,.1f} M parameters", *(f"{weights[q][part] / 1e9:.2f}" for q in PRECISIONS)]

@@ -10,7 +10,7 @@ TOKEN_SELECTIONS = ("all", "camera_tokens", "patch_tokens", "none")
 POOL_MODES = ("bilinear", "average", "max", "none")
 NEWLINE_MODES = ("grid", "frame", "one_token", "no_token")
 STATE_GATES = ("none", "ttt3r")
-NUMBER_DECODINGS = ("greedy", "median")
+NUMBER_DECODINGS = ("greedy", "median", "closest")
 MEMORY_POLICIES = ("uniform", "window", "resample")
 # how the frames' times are told: not at all, on a line of their own, or as a paragraph before the question
 TIME_INSTRUCTIONS = ("none", "line", "paragraph")
@@ -220,7 +220,8 @@ class ModelConfig:
     newline: str = "grid"
     # divides (or multiplies, below zero) the logits of tokens the answer holds already; the published decoding has one
     repetition_penalty: float = 1.0
-    # an answer that begins with a token which is a number: the likeliest one, or the median of all such tokens
+    # an answer that begins with a token which is a number: the likeliest one, the median of all such tokens, or the one
+    # from which the truth is least far, as a share of the truth, by what the model expects
     number_decoding: str = "greedy"
     # frames of the videos it was trained with, 0 where that is unknown
     trained_frames: int = 0

@@ -13,6 +13,8 @@ from vlm3r_core.model.cut3r_state import Cut3rState
 from vlm3r_core.model.motion import ColumnMotion
 from vlm3r_core.model.vlm3r import Encoded
 
+# what the small model is trained from is the one preset that has them
+PUBLISHED = [config for name, config in MODEL_PRESETS.items() if name != "tiny-start"]
 AIDED = replace(NANO, cut3r=replace(NANO.cut3r, motion_columns=10, siglip_width=NANO.siglip.hidden_size))
 
 
@@ -26,7 +28,7 @@ def frames():
     return torch.rand(4, 3, 70, 70, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("config", [VLM3R_7B, *MODEL_PRESETS.values()], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [VLM3R_7B, *PUBLISHED], ids=lambda config: config.name)
 def test_presets_leave_them_out(config):
     assert (config.cut3r.motion_columns, config.cut3r.siglip_width) == (0, 0)
 

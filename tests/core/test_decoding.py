@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vlm3r_core.stream.decoding import greedy_step, greedy_tokens, median_number
+from vlm3r_core.stream.decoding import NumberChoice, greedy_step, greedy_tokens
 
 
 @torch.inference_mode()
@@ -57,10 +57,10 @@ def test_probability_is_the_models_own():
 
 
 def test_numbers_are_decoded_by_their_median():
-    numbers = {4: 1.0, 0: 2.0, 2: 3.0, 3: 3.5}
+    numbers = NumberChoice({4: 1.0, 0: 2.0, 2: 3.0, 3: 3.5}, "median")
     # of the numbers' probability .45 lies at 1, .2 at 2: half of it is reached at 2, whatever the word in between has
     logits = torch.tensor([0.2, 0.1, 0.2, 0.15, 0.45]).log()
-    assert median_number(logits, numbers) == 0
+    assert numbers.choose(logits) == 0
     token, probability = greedy_step(logits, 5, numbers=numbers)
     assert token == 0
     assert probability == pytest.approx(0.2 / 1.1)
@@ -69,4 +69,18 @@ def test_numbers_are_decoded_by_their_median():
     word = logits.index_fill(0, torch.tensor([1]), 0.0)
     assert greedy_step(word, 5, numbers=numbers)[0] == 1, "the best token is a word"
     alone = torch.tensor([-torch.inf, -torch.inf, -torch.inf, 0.0, -torch.inf])
-    assert median_number(alone, numbers) == 3
+    assert numbers.choose(alone) == 3
+
+
+def test_numbers_are_decoded_by_the_one_that_is_closest_on_average():
+    values = {0: 1.0, 1: 2.0, 2: 4.0, 3: 2.5, 4: 5.0, 5: 0.0}
+    closest = NumberChoice(values, "closest")
+    # 1 is likeliest and the median; 4 and 5 are near to each other, as shares of either: .3 + .3 * .6 for 4 exceeds .4
+    logits = torch.tensor([0.4, 1e-6, 0.3, 1e-6, 0.3, 1e-6]).log()
+    assert closest.choose(logits) == 2
+    assert greedy_step(logits, 6, numbers=closest)[0] == 2
+    # 2.5 would be closest to both 2 and 4, but is no answer the model holds for possible
+    between = torch.tensor([1e-6, 0.5, 0.5, 1e-6, 1e-6, 1e-6]).log()
+    assert closest.choose(between) == 1
+    # 0 is close to nothing but 0
+    assert closest.choose(torch.tensor([0.3, 0.3, 1e-6, 1e-6, 1e-6, 0.4]).log()) == 5

@@ -21,7 +21,7 @@ from vlm3r_ros.spatial_qa_node import SpatialQaNode
 
 # long enough for a machine that does much else; nothing here measures time
 PATIENCE_S = 300.0
-UNHURRIED = {"answer_timeout_s": 600.0, "max_frame_age_s": 600.0}
+UNHURRIED = {"model": "tiny-random", "answer_timeout_s": 600.0, "max_frame_age_s": 600.0}
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "activate": Transition.TRANSITION_ACTIVATE,

@@ -42,7 +42,9 @@ def wait_for(log: Path, word: str, process) -> None:
 
 
 def test_a_stranger_gets_what_the_interfaces_promise(start, tmp_path):
-    node, log = start("-p", "answer_timeout_s:=600.0", "-p", "max_frame_age_s:=600.0")
+    # random weights: what is said means nothing, and goes on for as long as it may
+    unhurried = ("-p", "answer_timeout_s:=600.0", "-p", "max_frame_age_s:=600.0")
+    node, log = start("-p", "model:=tiny-random", *unhurried)
     client = subprocess.run(
         [sys.executable, str(CLIENT), "/vlm3r", str(tmp_path / "stream.state")],
         capture_output=True,

@@ -7,6 +7,7 @@ from action_msgs.msg import GoalStatus
 from harness import picture
 from vlm3r_ros.convert import CODES, to_ns
 from vlm3r_ros.interfaces import AnswerQuestion, AskSpatial, RouteStep
+from vlm3r_ros.params import NodeConfig
 
 OPTIONS = ["left", "right", "behind"]
 
@@ -21,6 +22,15 @@ def test_without_a_frame_every_question_is_refused_with_no_frame(live):
         assert code(reply) == "NO_FRAME"
         assert "camera" in reply.error_msg
         assert not reply.trained
+
+
+def test_by_default_the_trained_model_answers(robot):
+    one = robot(model=NodeConfig().model)
+    one.start()
+    one.show()
+    reply = one.ask("How many chairs are in the room?", answer_type="number")
+    assert (code(reply), reply.kind, reply.trained) == ("NONE", "number", True)
+    assert one.ask("Where is the door?", options=OPTIONS).trained
 
 
 def test_frames_in_answer_out(live):

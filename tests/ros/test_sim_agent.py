@@ -49,7 +49,7 @@ def played(env, agent) -> list[dict]:
 
 
 def test_node_does_as_the_engine(env, live):
-    options = {"device": "cpu", "controller": ControllerSettings(max_rounds=3)}
+    options = {"model": "tiny-random", "device": "cpu", "controller": ControllerSettings(max_rounds=3)}
     node = live.node.get_fully_qualified_name()
     by_node = played(env, make_agent(AgentSettings("ros", node=node, **options)))
     by_engine = played(env, make_agent(AgentSettings("engine", **options)))

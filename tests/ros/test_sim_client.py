@@ -32,7 +32,7 @@ class Served:
 
     def __init__(self, **parameters):
         self.namespace = f"/served{next(_names)}"
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        overrides = [Parameter(name, value=value) for name, value in {"model": "tiny-random", **parameters}.items()]
         self.node = SpatialQaNode(namespace=self.namespace, parameter_overrides=overrides)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)

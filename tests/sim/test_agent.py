@@ -250,7 +250,8 @@ def test_engine_follows_its_own_route(env, engine):
 
 
 def test_engine_agent_from_its_spec(env):
-    result = play(env, find_episode(max_steps=1), make_agent(AgentSettings("engine", device="cpu")), TRIAL).result
+    agent = make_agent(AgentSettings("engine", "tiny-random", device="cpu"))
+    result = play(env, find_episode(max_steps=1), agent, TRIAL).result
     assert len(result["questions"]) == 2
     with pytest.raises(ValueError, match="unknown model 'tyni-random'"):
         make_agent(AgentSettings("engine", "tyni-random"))

@@ -11,41 +11,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from train_nano import NANO
 
 from training.config import RunConfig
-from vlm3r_core.config import MODEL_PRESETS, Cut3rConfig, DptConfig, LanguageConfig, ModelConfig, SiglipConfig
+from vlm3r_core.config import MODEL_PRESETS
 from vlm3r_core.loading import build, randomize
 from vlm3r_core.weights.convert import save_model
 
-NANO = ModelConfig(
-    name="nano",
-    siglip=SiglipConfig(image_size=56, patch_size=14, hidden_size=24, intermediate_size=32, num_layers=1, num_heads=2),
-    cut3r=Cut3rConfig(
-        image_size=64,
-        enc_embed_dim=32,
-        enc_depth=1,
-        enc_num_heads=2,
-        dec_embed_dim=24,
-        dec_depth=2,
-        dec_num_heads=2,
-        state_dec_num_heads=2,
-        state_size=8,
-        local_mem_size=4,
-        ray_enc_num_heads=2,
-        dpt=DptConfig((4, 4, 8, 8), 8, 4),
-    ),
-    language=LanguageConfig(
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        num_kv_heads=2,
-        intermediate_size=48,
-        vocab_size=1088,
-        max_position=4096,
-    ),
-    fusion_heads=2,
-    random_seed=0,
-)
 QUESTIONS = (
     ("How many chair(s) are in this room?", "3"),
     ("What is the size of this room (in square meters)?", "21.5"),

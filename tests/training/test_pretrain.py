@@ -253,7 +253,7 @@ def test_settings_that_cannot_be():
     with pytest.raises(ValueError, match="first_held_out"):
         PretrainConfig(siglip_input=False, first_held_out=5)
     with pytest.raises(ValueError, match="needs --vision"):
-        PretrainConfig()
+        PretrainConfig(siglip_input=True)
     with pytest.raises(ValueError, match="rgb_weight needs --head dpt"):
         PretrainConfig(siglip_input=False, rgb_weight=1.0)
     with pytest.raises(ValueError, match="did you mean 'geometry'"):
@@ -261,5 +261,5 @@ def test_settings_that_cannot_be():
 
 
 def test_command_line_says_what_is_wrong(capsys):
-    assert main(["geometry"]) == 2
+    assert main(["geometry", "--siglip-input", "true"]) == 2
     assert "needs --vision" in capsys.readouterr().err

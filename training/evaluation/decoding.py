@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from vlm3r_core.model.language import KvCache, LanguageModel
-from vlm3r_core.stream.decoding import greedy_step
+from vlm3r_core.stream.decoding import NumberChoice, greedy_step
 
 
 @dataclass
@@ -37,7 +37,7 @@ def decode_together(
     stop_ids: Collection[int],
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    numbers: Mapping[int, float] | None = None,
+    numbers: NumberChoice | None = None,
 ) -> list[Decoded]:
     """Decodes an answer to each question.
 
@@ -52,7 +52,7 @@ def decode_together(
         stop_ids: tokens that end an answer.
         max_new_tokens: of each answer.
         repetition_penalty: on tokens the answer holds already; 1 for none.
-        numbers: tokens that are numbers, with their values; a first token among them becomes their median.
+        numbers: what is said where a first token is a number.
 
     Raises:
         ValueError: the cache has no room.
@@ -124,7 +124,7 @@ def _forward(
 
 
 def _extend(
-    answer: Decoded, logits: Tensor, vocab_size: int, repetition_penalty: float, numbers: Mapping[int, float] | None
+    answer: Decoded, logits: Tensor, vocab_size: int, repetition_penalty: float, numbers: NumberChoice | None
 ) -> None:
     token, probability = greedy_step(logits, vocab_size, answer.ids, repetition_penalty, numbers)
     answer.ids.append(token)

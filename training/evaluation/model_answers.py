@@ -20,7 +20,7 @@ from vlm3r_core.model.language import KvCache
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.preprocess import to_pixels
 from vlm3r_core.prompt import Tokenizer, prefix_ids, suffix_ids, time_instruction
-from vlm3r_core.stream.decoding import decoded_numbers, letter_probabilities
+from vlm3r_core.stream.decoding import letter_probabilities, number_choice
 
 # Bounds the activations of the prefill; the result does not depend on it.
 _TOKENS_PER_PASS = 2048
@@ -42,6 +42,7 @@ class ModelAnswers:
         self._model, self._settings, self._batch = model, settings, batch
         self._preset = INFERENCE_PRESETS[settings.preset]
         self._tokenizer: Tokenizer = model.tokenizer or Tokenizer()
+        self._numbers = number_choice(model, self._tokenizer)
         self._cache: KvCache | None = None
         if settings.token_selection:
             model.config = replace(model.config, token_selection=settings.token_selection)
@@ -80,7 +81,7 @@ class ModelAnswers:
                 stop_ids=(self._tokenizer.im_end, self._tokenizer.end_of_text),
                 max_new_tokens=self._settings.answer_tokens,
                 repetition_penalty=self._model.config.repetition_penalty,
-                numbers=decoded_numbers(self._model, self._tokenizer),
+                numbers=self._numbers,
             )
             latency_ms = (time.perf_counter() - started) * 1e3
             for question, one in zip(questions[start : start + self._batch], decoded, strict=True):

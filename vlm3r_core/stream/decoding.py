@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,15 +13,57 @@ from vlm3r_core.model.language import KvCache, LanguageModel
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
 
+# an error of this share of the truth, and all beyond it, counts as nothing known; the benchmarks' least confidence
+_FAR = 0.5
+# part of the likeliest number's probability that one needs to be said
+_PLAUSIBLE = 0.05
+
 
 def letter_probabilities(logits: Tensor, letter_ids: Sequence[int]) -> list[float]:
     """Probability of each option letter among the given ones, from the logits [V] of the first answer token."""
     return logits[list(letter_ids)].float().softmax(0).tolist()
 
 
-def decoded_numbers(model: VLM3R, tokenizer: Tokenizer) -> dict[int, float] | None:
-    """The number tokens whose median is an answer, None where the likeliest one is."""
-    return tokenizer.numbers if model.config.number_decoding == "median" else None
+@dataclass(frozen=True, eq=False)
+class NumberChoice:
+    """Which of the tokens that are numbers is said, by all that is known of how likely each is.
+
+    Args:
+        values: of the tokens.
+        decoding: `median`: the token below and above which lies half of the probability. `closest`: the one that is
+            closest to the truth on average, an error of half the truth or more counting as none of it known; of those
+            only that are not much less likely than the likeliest, so that no fraction stands between two counts.
+    """
+
+    values: Mapping[int, float]
+    decoding: str
+
+    def choose(self, logits: Tensor) -> int:
+        """The token to say, from logits [V]."""
+        shares = logits[self._tokens].double().softmax(0).cpu()
+        if self.decoding == "median":
+            return self._tokens[min(int((shares.cumsum(0) < 0.5).sum()), len(self._tokens) - 1)]
+        expected = (self._closeness @ shares).masked_fill(shares < _PLAUSIBLE * shares.max(), -1.0)
+        return self._tokens[int(expected.argmax())]
+
+    @cached_property
+    def _tokens(self) -> list[int]:
+        return sorted(self.values, key=lambda token: (self.values[token], token))
+
+    @cached_property
+    def _closeness(self) -> Tensor:
+        """How close saying one number (row) is when another (column) is true: 1 to 0."""
+        numbers = torch.tensor([self.values[token] for token in self._tokens], dtype=torch.float64)
+        apart = (numbers[:, None] - numbers[None]).abs()
+        # of a truth of 0 there is no share: nothing but 0 is close to it
+        return torch.where(apart == 0, 1.0, (1 - apart / (_FAR * numbers.abs())).clamp(min=0))
+
+
+def number_choice(model: VLM3R, tokenizer: Tokenizer) -> NumberChoice | None:
+    """How a model's numbers are chosen, None where the likeliest token is said."""
+    if model.config.number_decoding == "greedy" or not tokenizer.numbers:
+        return None
+    return NumberChoice(tokenizer.numbers, model.config.number_decoding)
 
 
 @torch.inference_mode()
@@ -28,7 +72,7 @@ def greedy_step(
     vocab_size: int,
     said: Sequence[int] = (),
     repetition_penalty: float = 1.0,
-    numbers: Mapping[int, float] | None = None,
+    numbers: NumberChoice | None = None,
 ) -> tuple[int, float]:
     """The best token id below vocab_size and its probability.
 
@@ -38,7 +82,7 @@ def greedy_step(
         said: ids that were decoded before; their logits are divided by the penalty, multiplied if negative. The
             probability is the model's own, without penalty.
         repetition_penalty: 1 or more.
-        numbers: tokens that are numbers, with their values; where the best first token is one, their median is taken.
+        numbers: what is said where the best first token is a number.
     """
     logits = logits[:vocab_size].float()
     scores = logits
@@ -48,21 +92,9 @@ def greedy_step(
         penalized = torch.where(chosen > 0, chosen / repetition_penalty, chosen * repetition_penalty)
         scores = logits.index_copy(0, ids, penalized)
     token = int(scores.argmax())
-    if numbers and not said and token in numbers:
-        token = median_number(logits, numbers)
+    if numbers and not said and token in numbers.values:
+        token = numbers.choose(logits)
     return token, float(logits.softmax(0)[token])
-
-
-def median_number(logits: Tensor, numbers: Mapping[int, float]) -> int:
-    """The token below and above which lies half of the probability of all numbers.
-
-    Args:
-        logits: [V].
-        numbers: tokens with their values.
-    """
-    tokens = sorted(numbers, key=lambda token: (numbers[token], token))
-    shares = logits[tokens].double().softmax(0).cumsum(0)
-    return tokens[min(int((shares < 0.5).sum()), len(tokens) - 1)]
 
 
 def greedy_tokens(
@@ -74,7 +106,7 @@ def greedy_tokens(
     stop_ids: Sequence[int],
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    numbers: Mapping[int, float] | None = None,
+    numbers: NumberChoice | None = None,
 ) -> Iterator[tuple[int, float]]:
     """Decodes greedily behind the cached text, one (token id, probability) at a time.
 

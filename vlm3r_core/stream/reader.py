@@ -20,7 +20,7 @@ from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import LETTERS, Tokenizer, question_message, suffix_ids, time_instruction
 from vlm3r_core.quantity import asked_unit, infer_answer_type, parse_number
 from vlm3r_core.scene.questions import RouteQuestion
-from vlm3r_core.stream.decoding import continuation_log_probs, decoded_numbers, greedy_tokens, letter_probabilities
+from vlm3r_core.stream.decoding import continuation_log_probs, greedy_tokens, letter_probabilities, number_choice
 from vlm3r_core.stream.prefix import VisualPrefix
 from vlm3r_core.types import ANSWER_TYPES, Answer, AnswerPart, LatencyMs
 
@@ -34,6 +34,7 @@ class AnswerReader:
 
     def __init__(self, model: VLM3R, tokenizer: Tokenizer, config: StreamConfig, prefix: VisualPrefix):
         self._model, self._tokenizer, self._config, self._prefix = model, tokenizer, config, prefix
+        self._numbers = number_choice(model, tokenizer)
 
     def check_question(self, question: str, options: Sequence[str], answer_type: str) -> str:
         """What kind of answer a question wants.
@@ -117,7 +118,7 @@ class AnswerReader:
                 stop_ids=stop_ids,
                 max_new_tokens=max_new_tokens,
                 repetition_penalty=self._model.config.repetition_penalty,
-                numbers=decoded_numbers(self._model, self._tokenizer),
+                numbers=self._numbers,
             )
             for count, (token, probability) in enumerate(steps, 1):
                 first_token = first_token or ms_since(started)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import NANO
 from test_train import ALONE, assert_same, journal, train, weights
+from train_nano import NANO
 
 from training.aids import Aids, _pairs
 from training.pretraining.geometry import LinearPoints
