@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vlm3r_core.cpu import share_cores
@@ -75,7 +76,8 @@ def _evaluate(args: argparse.Namespace) -> str:
         results = evaluate(job, settings, _answer_maker(args), _ablations(args))
     if not results:
         return f"shard {args.shard[0]} of {args.shard[1]} is in {out}; merge the shards for the tables"
-    blind, judged = _blind(args), _verdicts(args, out)
+    blind_run = args.blind or _blind_twin(args, questions, settings, out)
+    blind, judged = _blind(blind_run), _verdicts(args, out, blind_run)
     if args.json:
         names = {selection: name for name, selection in VARIANTS.items()}
         others = {names[result["settings"]["token_selection"]]: result for result in results[1:]}
@@ -83,14 +85,27 @@ def _evaluate(args: argparse.Namespace) -> str:
     return f"{markdown(results)}\n{_told(judged)}written to {out}"
 
 
-def _blind(args: argparse.Namespace) -> dict | None:
+def _blind_twin(args: argparse.Namespace, questions: Sequence, settings, out: Path) -> Path | None:
+    """The run of the package's blind twin, asked the same; None where another model answers, or a part is asked."""
+    from training.evaluation.variants import Job, evaluate
+    from vlm3r_core.bundled import BLIND, BUNDLED, has_bundled
+
+    whole = args.shard[1] == 1 and not args.baselines_only
+    if settings.model != BUNDLED or not whole or not has_bundled(BLIND):
+        return None
+    job = Job(questions, out / "blind", workers=args.workers, progress=not args.quiet)
+    evaluate(job, replace(settings, model=BLIND, view="none", quantize=""), _answer_maker(args))
+    return job.out
+
+
+def _blind(run: Path | None) -> dict | None:
     """Results of the blind model's run."""
     from training.evaluation.report import read_results
 
-    return read_results(_full(args.blind)) if args.blind else None
+    return read_results(_full(run)) if run else None
 
 
-def _verdicts(args: argparse.Namespace, out: Path) -> dict:
+def _verdicts(args: argparse.Namespace, out: Path, blind_run: Path | None) -> dict:
     """Whether the full model is better than its baselines; nothing of baselines alone."""
     from training.evaluation.records import RecordFile
     from training.evaluation.run import ANSWERS
@@ -98,7 +113,7 @@ def _verdicts(args: argparse.Namespace, out: Path) -> dict:
 
     if args.baselines_only:
         return {}
-    blind = RecordFile(_full(args.blind) / ANSWERS).read() if args.blind else None
+    blind = RecordFile(_full(blind_run) / ANSWERS).read() if blind_run else None
     return verdicts(RecordFile(_full(out) / ANSWERS).read(), blind)
 
 
@@ -254,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--shard", type=_shard, default=(0, 1), metavar="i/n", help="ask about this share of the videos only")
     add("--baselines-only", action="store_true", help="the table without a model")
     add("--json", type=Path, help="also write scores and baselines by task to this file")
-    add("--blind", type=Path, metavar="RUN", help="for --json: the run of a model trained without frames")
+    add("--blind", type=Path, metavar="RUN", help="the run of a model trained without frames; `tiny` has one with it")
     add("--seed", type=int, default=0, help="rooms: seed of the first flat")
     add("--rooms", type=int, default=100, help="rooms: number of flats")
     add("--quiet", action="store_true", help="no progress bar where the output is no terminal")

@@ -16,9 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from training.checkpoint import replace_folder
-from vlm3r_core.bundled import BUNDLED, RECORD, bundled_folder
-from vlm3r_core.checkpoint.saved import to_json
+from vlm3r_core.bundled import BLIND, BUNDLED, RECORD, bundled_folder
+from vlm3r_core.checkpoint.saved import skeleton, to_json
+from vlm3r_core.config import ModelConfig
 from vlm3r_core.loading import load
+from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.weights.convert import save_model
 
 LARGEST_FILE_BYTES, LARGEST_BYTES = 20_000_000, 40_000_000
@@ -45,14 +47,34 @@ def ship(model: str, out: Path, record: Mapping) -> int:
         ValueError: it was never trained, or is too large.
         FileNotFoundError, OSError: it cannot be read, or the folder cannot be written; an older one stays.
     """
+    trained = _load_trained(model)
+    return _write(trained, replace(trained.config, name=BUNDLED), model, out, record)
+
+
+def ship_blind(model: str, out: Path, record: Mapping) -> int:
+    """Writes a model that was trained without frames as the bundled one's blind twin, without CUT3R and fusion.
+
+    Args, returns and raises as `ship`.
+    """
+    trained = _load_trained(model)
+    config = replace(trained.config, name=BLIND, spatial=False, token_selection="none")
+    return _write(trained, config, model, out, record)
+
+
+def _load_trained(model: str) -> VLM3R:
     trained = load(model, "cpu", "float32")
     if not trained.config.trained:
         raise ValueError(f"{model} has random weights; train it first, `make train-tiny`")
+    return trained
+
+
+def _write(trained: VLM3R, config: ModelConfig, spec: str, out: Path, record: Mapping) -> int:
+    names = {name for name, _ in skeleton(config).named_parameters()}
     fresh = out.with_name(f".{out.name}.partial-{os.getpid()}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        config = replace(trained.config, name=BUNDLED)
-        save_model(trained.named_parameters(), config, model, fresh, dtype="bfloat16")
+        pairs = ((name, tensor) for name, tensor in trained.named_parameters() if name in names)
+        save_model(pairs, config, spec, fresh, dtype="bfloat16")
         (fresh / "LICENCES.md").write_text(_LICENCE, encoding="utf-8")
         (fresh / RECORD).write_text(to_json(dict(record)), encoding="utf-8")
         size = _checked_size(fresh)
@@ -108,16 +130,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("model", help="folder that a training run exported, such as out/tiny/run/model")
     add("--scores", type=Path, help="JSON that `python -m training.evaluate --json` wrote of it")
     add("--facts", type=Path, help="JSON object with what else the record shall tell, such as commands and seeds")
-    add("--out", type=Path, default=bundled_folder(), help="default: where the package's model lies")
+    add("--blind", action="store_true", help="it was trained without frames: it becomes the blind twin")
+    add("--out", type=Path, help="default: where the package's model, or its twin, lies")
     args = parser.parse_args(argv)
     try:
         scores = json.loads(args.scores.read_text(encoding="utf-8")) if args.scores else None
         facts = json.loads(args.facts.read_text(encoding="utf-8")) if args.facts else {}
-        size = ship(args.model, args.out, record_of(scores, **facts))
+        out = args.out or bundled_folder(BLIND if args.blind else BUNDLED)
+        size = (ship_blind if args.blind else ship)(args.model, out, record_of(scores, **facts))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{args.out}: {size / 1e6:.1f} MB")
+    print(f"{out}: {size / 1e6:.1f} MB")
     return 0
 
 

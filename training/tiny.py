@@ -59,8 +59,8 @@ def _run(args: argparse.Namespace) -> None:
 def _finish(args: argparse.Namespace, plan: Plan, precision: str, state: State) -> None:
     """Ships the model into OUT/tiny, tells its scores and notes them in the log."""
     # torch is imported by those who need it only
-    from training.ship import record_of, ship
-    from vlm3r_core.bundled import bundled_folder
+    from training.ship import record_of, ship, ship_blind
+    from vlm3r_core.bundled import BLIND, bundled_folder
 
     scores = json.loads((args.out / "scores.json").read_text(encoding="utf-8"))
     other = json.loads((args.out / "scores-other.json").read_text(encoding="utf-8"))
@@ -78,6 +78,7 @@ def _finish(args: argparse.Namespace, plan: Plan, precision: str, state: State) 
     print(f"{args.out / 'tiny'}: {size / 1e6:.1f} MB")
     if args.install:
         ship(str(args.out / "run/model"), bundled_folder(), record)
+        ship_blind(str(args.out / "blind/model"), bundled_folder(BLIND), record_of(commands=record["commands"]))
         print(f"installed as the package's model, in {bundled_folder()}")
     entry = _entry(plan, minutes, scores, other)
     print(f"\n{entry}")

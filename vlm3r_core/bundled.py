@@ -7,20 +7,22 @@ from importlib.resources import files
 from pathlib import Path
 
 BUNDLED = "tiny"
+# its twin that was trained on the same questions without frames: for baselines, no model to use
+BLIND = "tiny-blind"
 # what a folder must hold to be a model (checkpoint.saved), and what tells how it was made
 DESCRIPTION, RECORD = "vlm3r.json", "record.json"
 # presets that are the start of the bundled model, and so speak with its tokenizer
 _SAME_TOKENIZER = ("tiny-start",)
 
 
-def bundled_folder() -> Path:
-    """Where the bundled model lies, or would."""
-    return _assets() / BUNDLED
+def bundled_folder(name: str = BUNDLED) -> Path:
+    """Where the bundled model, or its blind twin, lies or would."""
+    return _assets() / name
 
 
-def has_bundled() -> bool:
-    """Whether the package has the weights of its model."""
-    return (bundled_folder() / DESCRIPTION).is_file()
+def has_bundled(name: str = BUNDLED) -> bool:
+    """Whether the package has the weights of its model, or of its blind twin."""
+    return (bundled_folder(name) / DESCRIPTION).is_file()
 
 
 def default_model() -> str:
@@ -28,18 +30,18 @@ def default_model() -> str:
     return BUNDLED if has_bundled() else "tiny-random"
 
 
-def check_bundled() -> Path:
-    """The bundled model's folder.
+def check_bundled(name: str = BUNDLED) -> Path:
+    """The folder of the bundled model, or of its blind twin.
 
     Raises:
         FileNotFoundError: it holds no weights; says what to do.
     """
-    if not has_bundled():
+    if not has_bundled(name):
         raise FileNotFoundError(
-            f"the model {BUNDLED!r} is not here: {bundled_folder()} has no {DESCRIPTION}; run `make train-tiny "
+            f"the model {name!r} is not here: {bundled_folder(name)} has no {DESCRIPTION}; run `make train-tiny "
             "ARGS=--install` to train it, or take `tiny-random`, whose answers mean nothing"
         )
-    return bundled_folder()
+    return bundled_folder(name)
 
 
 def preset_tokenizer(spec: str) -> Path:
@@ -57,8 +59,7 @@ def model_record(spec: str) -> dict:
     Raises:
         ValueError: the record is no JSON.
     """
-    folder = bundled_folder() if spec == BUNDLED else Path(spec).expanduser()
-    path = folder / RECORD
+    path = _folder(spec) / RECORD
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
@@ -71,12 +72,16 @@ def trained_frames(spec: str) -> int:
     Args:
         spec: a model spec; only `tiny` and folders tell.
     """
-    path = (bundled_folder() if spec == BUNDLED else Path(spec).expanduser()) / DESCRIPTION
+    path = _folder(spec) / DESCRIPTION
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["config"].get("trained_frames", 0))
     except (OSError, ValueError, KeyError, TypeError):
         # whoever loads the model will say what is wrong with it
         return 0
+
+
+def _folder(spec: str) -> Path:
+    return bundled_folder(spec) if spec in (BUNDLED, BLIND) else Path(spec).expanduser()
 
 
 def _assets() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlm3r_core.bundled import BUNDLED, check_bundled, preset_tokenizer
+from vlm3r_core.bundled import BLIND, BUNDLED, check_bundled, preset_tokenizer
 from vlm3r_core.checkpoint.adapters import Adapters
 from vlm3r_core.checkpoint.fill import fill_weights
 from vlm3r_core.checkpoint.published import Published
@@ -53,8 +53,8 @@ def open_spec(spec: str) -> Published | Saved | None:
     """
     if spec in MODEL_PRESETS:
         return None
-    if spec == BUNDLED:
-        return Saved.open(check_bundled())
+    if spec in (BUNDLED, BLIND):
+        return Saved.open(check_bundled(spec))
     if "=" in spec and not Path(spec).is_dir():
         return Published.parse(spec)
     if Path(spec).expanduser().is_dir():

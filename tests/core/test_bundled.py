@@ -28,7 +28,7 @@ def small_model():
 def folder(small_model, tmp_path, monkeypatch):
     """The place of the bundled model, with a model in it."""
     place = tmp_path / "assets" / "tiny"
-    monkeypatch.setattr(bundled, "bundled_folder", lambda: place)
+    monkeypatch.setattr(bundled, "bundled_folder", lambda name=bundled.BUNDLED: place.with_name(name))
     config = replace(small_model.config, random_seed=None)
     save_model(small_model.named_parameters(), config, "tiny-random", place, dtype="bfloat16")
     return place
@@ -45,7 +45,7 @@ def test_the_bundled_model_by_its_name(folder):
 
 
 def test_no_weights_yet(tmp_path, monkeypatch):
-    monkeypatch.setattr(bundled, "bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr(bundled, "bundled_folder", lambda name=bundled.BUNDLED: tmp_path / name)
     assert bundled.default_model() == "tiny-random"
     with pytest.raises(FileNotFoundError, match="run `make train-tiny"):
         load("tiny")
@@ -67,7 +67,7 @@ def test_the_record_of_a_folder(tmp_path):
 
 def test_what_the_preset_starts_from_speaks_alike(tmp_path, monkeypatch):
     place = tmp_path / "assets" / "tiny"
-    monkeypatch.setattr(bundled, "bundled_folder", lambda: place)
+    monkeypatch.setattr(bundled, "bundled_folder", lambda name=bundled.BUNDLED: place.with_name(name))
     other = bundled.preset_tokenizer("tiny-random")
     assert bundled.preset_tokenizer("tiny-start") == other != place / "tokenizer.json"
     place.mkdir(parents=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from training.evaluation.said import Said
 from training.evaluation.settings import EvalSettings, fingerprint
 from training.evaluation.variants import Job
 from training.evaluation.variants import evaluate as evaluate_variants
+from vlm3r_core import bundled
+from vlm3r_core.bundled import BLIND, BUNDLED
 
 ROOT = Path(__file__).resolve().parents[2]
 PER_SCENE = len(VSI_ROWS)
@@ -300,6 +303,24 @@ def test_ablations_make_the_paper_s_third_table(tmp_path, capsys):
     assert all(one != other for place, one in enumerate(confidences) for other in confidences[place + 1 :])
     summary = json.loads((tmp_path / "out.json").read_text())
     assert sorted(summary["ablations"]) == sorted(list(selections)[1:])
+
+
+def test_the_package_s_model_is_held_against_its_blind_twin(nano_folder, tmp_path, capsys, monkeypatch):
+    for name in (BUNDLED, BLIND):
+        shutil.copytree(nano_folder, tmp_path / "assets" / name)
+    monkeypatch.setattr(bundled, "bundled_folder", lambda name=BUNDLED: tmp_path / "assets" / name)
+    folder = write_question_set(tmp_path / "set", scenes=2)
+    arguments = ["--benchmark", str(folder), "--model", "tiny", "--out", str(tmp_path / "run"), "--frames", "1"]
+    arguments += ["--quiet", "--device", "cpu", "--json", str(tmp_path / "out.json")]
+    assert evaluate.main([*arguments, "--ablate", "camera"]) == 0
+    assert "who sees nothing" in capsys.readouterr().out
+    twin = read_results(tmp_path / "run" / "blind")
+    assert (twin["settings"]["model"], twin["settings"]["view"]) == ("tiny-blind", "none")
+    summary = json.loads((tmp_path / "out.json").read_text())
+    assert summary["baselines"]["blind"]
+    for benchmark, part in (("vsi", summary), ("vsti", summary["vsti_tasks"])):
+        for task, score in part.get("baselines", {}).get("blind", {}).items():
+            assert score == twin["benchmarks"][benchmark]["columns"][task]["score"]
 
 
 def test_shards_of_ablations_merge(vsi, tmp_path):

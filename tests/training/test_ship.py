@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from training import ship as shipping
 from training.ship import main, record_of, ship
@@ -39,6 +40,17 @@ def test_a_run_becomes_the_package_s_model(nano_folder, tmp_path):
     assert "Apache-2.0" in (out / "LICENCES.md").read_text()
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+
+
+def test_a_blind_twin_has_neither_cut3r_nor_fusion(nano_folder, tmp_path):
+    out = tmp_path / "tiny-blind"
+    assert main([str(nano_folder), "--blind", "--out", str(out)]) == 0
+    whole, twin = (load(str(folder), "cpu", "float32") for folder in (nano_folder, out))
+    assert (twin.config.name, twin.config.spatial, twin.config.token_selection) == ("tiny-blind", False, "none")
+    kept = dict(twin.named_parameters())
+    assert not [name for name in kept if name.startswith(("cut3r", "fusion"))]
+    given = {name: tensor.bfloat16().float() for name, tensor in whole.named_parameters()}
+    assert all(torch.equal(tensor, given[name]) for name, tensor in kept.items())
 
 
 def test_what_is_too_large_leaves_what_was_there(nano_folder, tmp_path, monkeypatch):

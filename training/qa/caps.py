@@ -37,5 +37,10 @@ TRIED = dict.fromkeys(TASKS, 1) | {
     "object_rel_distance_v2": 0,
     "object_rel_distance_v3": 0,
     "obj_appearance_order": 3,
+    # of these two few rooms have any
+    "camera_displacement": 2,
+    "camera_movement_direction_v1": 3,
+    "camera_movement_direction_v2": 3,
+    "camera_movement_direction_v3": 3,
 }
 CAPS = {"learning": LEARNED, "trying": TRIED}

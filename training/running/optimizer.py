@@ -61,7 +61,8 @@ class SharedAdamW:
             Length of the scaled gradient; not finite where any number in it is not.
         """
         self._piece.grad = self._processes.sum_share(self._gradients).mul_(scale)
-        (squares,) = self._processes.sum([float(self._piece.grad.double().square().sum())])
+        length = float(torch.linalg.vector_norm(self._piece.grad, dtype=torch.float64))
+        (squares,) = self._processes.sum([length * length])
         return math.sqrt(squares) if squares >= 0 else math.nan
 
     def step(self, learning_rate: float, factor: float = 1.0) -> None:
