@@ -19,7 +19,7 @@ from training.evaluation.model_answers import ModelAnswers
 from training.evaluation.settings import EvalSettings
 from vlm3r_core.config import StreamConfig
 from vlm3r_core.prompt import prefix_ids, question_message, suffix_ids
-from vlm3r_core.stream.decoding import greedy_tokens
+from vlm3r_core.stream.decoding import NumberChoice, greedy_tokens
 from vlm3r_core.stream.engine import StreamEngine
 from vlm3r_core.types import Frame
 
@@ -65,7 +65,11 @@ def test_batch_equals_one_at_a_time(model, view, questions):
     assert len({said.text for said in together}) > 2, "the questions must tell answers apart"
 
 
-@pytest.mark.parametrize("numbers", [None, {token: (7 * token) % 1000 for token in range(1000)}], ids=["", "median"])
+@pytest.mark.parametrize(
+    "numbers",
+    [None, *(NumberChoice({token: (7 * token) % 1000 for token in range(1000)}, how) for how in ("median", "closest"))],
+    ids=["", "median", "closest"],
+)
 def test_batch_equals_decoding_without_a_mask(model, view, questions, numbers):
     """Against the engine's own decoding: a question alone behind the cached prefix, no mask at all."""
     language, tokenizer = model.language, model.tokenizer
