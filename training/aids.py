@@ -25,8 +25,9 @@ from training.samples.sample import Sample
 from vlm3r_core.model.vlm3r import VLM3R
 from vlm3r_core.prompt import Tokenizer
 
-# How many, x, y, z, longest side, first seen, as mentions tell them; divided by these all are of the order of one.
-_MENTION_SCALES = (2.0, 2.0, 2.0, 2.0, 1.0, 0.5)
+# How many, x, y, z, longest side, first seen, x and z from the last view, as mentions tell them; divided by these all
+# are of the order of one.
+_MENTION_SCALES = (2.0, 2.0, 2.0, 2.0, 1.0, 0.5, 2.0, 2.0)
 _WORLD_SCALE_M = 2.0
 _PAIR_SCALE_M = 2.0
 # What a patch that shows no thing counts beside one that shows nothing else.
@@ -146,7 +147,7 @@ class _Named:
 
 
 class _Grounding(nn.Module):
-    """At every word that names a category: where it is, how large, how many there are, when it is first seen."""
+    """At every word that names a category: where it is, now too, how large, how many there are, when first seen."""
 
     def __init__(self, named: _Named, width: int):
         super().__init__()

@@ -442,7 +442,7 @@ TINY = ModelConfig(
     fusion_same_patch=True,
     pool="none",
     newline="no_token",
-    number_decoding="median",
+    number_decoding="closest",
 )
 
 MODEL_PRESETS: dict[str, ModelConfig] = {

@@ -22,6 +22,9 @@ Find: again and again it asks on which side the thing is, and how far.
 - After `max_rounds` pairs of questions it stops.
 - With `look_around`, it turns left on the spot before its first questions and after each drive, so that so many
   pictures, one for each part of the turn, show what is around it: a small model sees no farther back.
+- With `votes`, for a model that errs often, it turns on once around after that and asks so many times. All sides that
+  were said, each from another heading, vote for a bearing; half of their weight outlives a drive. It turns there and
+  drives as above, by the median of the distances that were said.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from math import isnan
 
 import numpy as np
 
+from sim.camera import wrapped
 from sim.env import Action, TimeStep, Velocity
 from sim.loop.queries import Asker
 from sim.loop.trial import Trial
@@ -41,6 +45,7 @@ from vlm3r_core.types import RouteStepKind
 Motion = Generator[Action, TimeStep, None]
 _LEAST_RAD = 1e-3
 _LEAST_M = 5e-3
+_BIN_DEG = 5.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,9 @@ class ControllerSettings:
     behind_deg: float = setting(120.0, "turn to something behind", span=(45.0, 180.0))
     aimed_deg: float = setting(15.0, "a swing below this is aimed well enough", span=(1.0, 90.0))
     look_around: int = setting(0, "pictures of a look around before questions and after drives; 0: none", span=(0, 64))
+    votes: int = setting(
+        0, "times it asks during a turn after a look around; 0: it swings towards the thing", span=(0, 64)
+    )
     max_rounds: int = setting(60, "pairs of questions at most", span=(1, 10_000))
 
     def __post_init__(self):
@@ -77,7 +85,7 @@ class Controller:
 
     def __init__(self, trial: Trial, asker: Asker, settings: ControllerSettings):
         self._trial, self._asker, self._settings = trial, asker, settings
-        self._blocked = False
+        self._blocked, self._detour = False, 1.0
 
     def motion(self) -> Motion:
         """Actions, one for each TimeStep sent; it ends where the robot shall stop."""
@@ -106,11 +114,14 @@ class Controller:
     # ---- find it
 
     def _find(self) -> Motion:
+        return self._find_by_votes() if self._settings.votes else self._find_by_swings()
+
+    def _find_by_swings(self) -> Motion:
         thing, settings = self._trial.episode.goal_category, self._settings
-        aim, detour, moved = _Aim(settings), 1.0, True
+        aim, moved = _Aim(settings), True
         for _ in range(settings.max_rounds):
-            if moved and settings.look_around > 1:
-                yield from self._turn(np.radians((settings.look_around - 1) * settings.turn_part_deg))
+            if moved:
+                yield from self._look_around()
             moved = False
             self._look()
             direction = self._trial.ask_direction(self._asker, thing)
@@ -126,16 +137,43 @@ class Controller:
                 yield from self._turn(turn_rad)
                 continue
             aim, moved = _Aim(settings), True
-            said_m = settings.leg_m if isnan(distance.metres) else max(distance.metres, 0.0)
-            last = said_m <= settings.near_m and not isnan(distance.metres)
-            driven_m = yield from self._drive(said_m if last else min(said_m, settings.leg_m))
-            short = self._blocked and (said_m - driven_m > settings.blocked_m if last else driven_m < settings.stride_m)
-            if last and not short:
+            if (yield from self._approach(distance.metres)):
                 return
-            if short:
-                yield from self._turn(detour * np.pi / 2)
-                yield from self._drive(settings.leg_m)
-                detour = -detour
+
+    def _find_by_votes(self) -> Motion:
+        thing, settings = self._trial.episode.goal_category, self._settings
+        bearings = _Bearings()
+        for _ in range(max(1, settings.max_rounds // settings.votes)):
+            yield from self._look_around()
+            said_m = []
+            for _ in range(settings.votes):
+                self._look()
+                answer = self._trial.ask_direction(self._asker, thing).answer
+                bearings.hear(answer.text, self._trial.now.yaw_rad)
+                said_m.append(self._trial.ask_distance(self._asker, thing).metres)
+                yield from self._turn(2 * np.pi / settings.votes)
+            yield from self._turn(wrapped(bearings.likeliest_rad() - self._trial.now.yaw_rad))
+            if (yield from self._approach(_median(said_m))):
+                return
+            bearings.fade()
+
+    def _look_around(self) -> Motion:
+        if self._settings.look_around > 1:
+            yield from self._turn(np.radians((self._settings.look_around - 1) * self._settings.turn_part_deg))
+
+    def _approach(self, said_m: float) -> Generator[Action, TimeStep, bool]:
+        """A drive towards the thing, around what blocks it; tells whether it was the last."""
+        settings = self._settings
+        known, ahead_m = not isnan(said_m), settings.leg_m if isnan(said_m) else max(said_m, 0.0)
+        last = known and ahead_m <= settings.near_m
+        driven_m = yield from self._drive(ahead_m if last else min(ahead_m, settings.leg_m))
+        short_m = ahead_m - driven_m
+        blocked = self._blocked and (short_m > settings.blocked_m if last else driven_m < settings.stride_m)
+        if blocked:
+            yield from self._turn(self._detour * np.pi / 2)
+            yield from self._drive(settings.leg_m)
+            self._detour = -self._detour
+        return last and not blocked
 
     # ---- motions
 
@@ -164,6 +202,36 @@ class Controller:
                 self._blocked = True
                 break
         return driven
+
+
+class _Bearings:
+    """How likely a thing is in each direction, by all that was said of its side."""
+
+    def __init__(self):
+        self._yaws = np.radians(np.arange(0.0, 360.0, _BIN_DEG))
+        self._scores = np.zeros(len(self._yaws))
+
+    def hear(self, direction: str, yaw_rad: float) -> None:
+        """A quarter as seen along yaw_rad votes for the directions in it."""
+        sides = np.array([wrapped(yaw - yaw_rad) for yaw in self._yaws])
+        left = sides > 0 if direction.endswith("left") else sides < 0
+        back = np.abs(sides) > np.pi / 2
+        self._scores += left & (back if direction.startswith("back") else ~back)
+
+    def fade(self) -> None:
+        """What was said counts half from now on."""
+        self._scores /= 2
+
+    def likeliest_rad(self) -> float:
+        """The direction for which there are most votes, the middle of those around it."""
+        sharp = np.exp(self._scores - self._scores.max())
+        return float(np.angle((sharp * np.exp(1j * self._yaws)).sum()))
+
+
+def _median(metres: list[float]) -> float:
+    """Of those that are numbers; NaN where none is."""
+    known = [value for value in metres if not isnan(value)]
+    return float(np.median(known)) if known else float("nan")
 
 
 class _Aim:

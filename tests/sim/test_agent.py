@@ -15,7 +15,7 @@ from sim.env import Move
 from sim.loop.controller import Controller, ControllerSettings
 from sim.loop.goal import NoAccess, goal_of, object_goal
 from sim.loop.play import play
-from sim.loop.queries import Query, Reply
+from sim.loop.queries import Query, Reply, bearing_to
 from sim.loop.trial import Trial, TrialSettings
 from sim.worlds import open_env
 from vlm3r_core import StreamEngine, load
@@ -296,6 +296,37 @@ def test_controller_looks_around_before_questions_and_after_drives(env):
 
 
 # ---- the controller, driven by answers written down
+
+
+class Mistaken:
+    """Says where a thing is, and every third time something else."""
+
+    sees = False
+
+    def __init__(self, trial, at_m):
+        self._trial, self._at_m, self.asked = trial, np.array(at_m), 0
+
+    def answer(self, query: Query) -> Reply:
+        if query.kind == "distance":
+            return Reply(Answer("1.5", "number", value=1.5, unit="m"))
+        self.asked += 1
+        side = np.degrees(bearing_to(self._trial.now, self._at_m))
+        told = ("back" if abs(side) > 90 else "front") + ("-left" if side > 0 else "-right")
+        return Reply(Answer("back-left" if self.asked % 3 == 0 else told, "choice"))
+
+
+@pytest.mark.parametrize("goal", [(5.0, 3.5, 0.0), (1.0, 0.8, 0.0), (4.0, 0.6, 0.0)])
+def test_votes_find_the_bearing_though_answers_err(env, goal):
+    trial = trial_of(env, find_episode("table"))
+    asker = Mistaken(trial, goal)
+    settings = ControllerSettings(look_around=16, turn_part_deg=20.0, votes=9, max_rounds=9)
+    motion = Controller(trial, asker, settings).motion()
+    action = next(motion)
+    while not action.linear_m_s:
+        trial.now = env.step(action)
+        action = motion.send(trial.now)
+    assert abs(np.degrees(bearing_to(trial.now, np.array(goal)))) < 15
+    assert asker.asked == 9
 
 
 class Scripted:

@@ -69,15 +69,17 @@ def test_mentions_are_what_the_flat_holds(looks):
     assert single
     for name in found:
         items = flat.graph.objects_of(name)
-        count, *center, longest, first = found[name]
+        count, *center, longest, first, x_now, z_now = found[name]
         assert count == len(items)
         assert 0 <= first <= 1
         if name in single:
             X_W = clip.T_WC[0] @ [*center, 1.0]
             assert np.allclose(X_W[:3], items[0].box.center_m)
             assert longest == max(items[0].box.lengths_m)
+            now = np.linalg.inv(clip.T_WC[-1]) @ [*items[0].box.center_m, 1.0]
+            assert np.allclose((x_now, z_now), now[[0, 2]])
         else:
-            assert np.isnan([*center, longest]).all()
+            assert np.isnan([*center, longest, x_now, z_now]).all()
 
 
 def test_a_scan_is_the_same_every_time(tmp_path):

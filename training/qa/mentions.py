@@ -11,7 +11,8 @@ import numpy as np
 
 from training.qa.files import FRAMES, SCENES
 
-Mention = tuple[float, float, float, float, float, float]
+Mention = tuple[float, ...]
+_UNKNOWN = np.full((4, 4), math.nan)
 
 
 def read_mentions(set_folder: Path) -> dict[str, dict[str, Mention]]:
@@ -23,7 +24,8 @@ def read_mentions(set_folder: Path) -> dict[str, dict[str, Mention]]:
     Returns:
         By a video as questions.jsonl names it, by category: (how many, x, y, z of the centre in the axes of the first
         frame's camera, metres, longest side, metres, where in the video it is first seen, 0 the first frame and 1 the
-        last). NaN where it is not known; place and size are where there is more than one.
+        last, x and z of the centre in the axes of the last frame's camera, metres). NaN where it is not known; place
+        and size are where there is more than one.
 
     Raises:
         FileNotFoundError: the folder has no scene metadata.
@@ -43,16 +45,22 @@ def _mentions(scene: Mapping, frames: list[Mapping]) -> dict[str, Mention]:
     for place, frame in enumerate(frames):
         for seen in frame["bboxes_2d"]:
             first.setdefault(seen["instance_id"], place)
-    pose = frames[0]["camera_pose_camera_to_world"] if frames else None
-    T_CW = np.linalg.inv(pose) if pose is not None and np.isfinite(pose).all() else np.full((4, 4), math.nan)
+    first_T_CW, last_T_CW = (_from_world(frames[end]) if frames else _UNKNOWN for end in (0, -1))
     found = {}
     for category, boxes in scene["object_bboxes"].items():
         count = scene["object_counts"][category]
         places = [first[box["instance_id"]] for box in boxes if box.get("instance_id") in first]
         share = min(places) / max(1, len(frames) - 1) if places else math.nan
-        center, longest = [math.nan] * 3, math.nan
+        at, now, longest = [math.nan] * 3, [math.nan] * 3, math.nan
         if count == 1 and boxes:
-            center = (T_CW[:3, :3] @ boxes[0]["centroid"] + T_CW[:3, 3]).tolist()
+            center = [*boxes[0]["centroid"], 1.0]
+            at, now = ((T_CW @ center)[:3].tolist() for T_CW in (first_T_CW, last_T_CW))
             longest = max(boxes[0]["axesLengths"])
-        found[category] = (float(count), *center, longest, share)
+        found[category] = (float(count), *at, longest, share, now[0], now[2])
     return found
+
+
+def _from_world(frame: Mapping) -> np.ndarray:
+    """T_CW [4, 4] of a frame, NaN where it has no pose."""
+    pose = frame["camera_pose_camera_to_world"]
+    return np.linalg.inv(pose) if pose is not None and np.isfinite(pose).all() else _UNKNOWN
