@@ -25,8 +25,8 @@ from vlm3r_core.types import Answer, Frame, Route
 
 # between two pictures of a look around, as the small model is trained
 LOOK_AROUND_DEG = 20.0
-# in the turn after it
-VOTES = 9
+# questions in the turn after it, and from where on the last drive may begin: its bearing is known less well
+VOTES, NEAR_M = 4, 1.2
 AGENTS = ("oracle", "words", "random", "forward", "engine", "ros")
 
 
@@ -228,8 +228,8 @@ def _suited(settings: AgentSettings, trained_frames: int) -> AgentSettings:
     controller = settings.controller
     if frames and not controller.look_around:
         part_deg = min(controller.turn_part_deg, LOOK_AROUND_DEG)
-        votes = controller.votes or VOTES
-        controller = replace(controller, look_around=frames, turn_part_deg=part_deg, votes=votes)
+        own = {} if controller.votes else {"votes": VOTES, "near_m": NEAR_M}
+        controller = replace(controller, look_around=frames, turn_part_deg=part_deg, **own)
     every = 1 if frames else settings.look_every
     return replace(settings, session_frames=frames, look_every=every, controller=controller)
 

@@ -22,9 +22,9 @@ Find: again and again it asks on which side the thing is, and how far.
 - After `max_rounds` pairs of questions it stops.
 - With `look_around`, it turns left on the spot before its first questions and after each drive, so that so many
   pictures, one for each part of the turn, show what is around it: a small model sees no farther back.
-- With `votes`, for a model that errs often, it turns on once around after that and asks so many times. All sides that
-  were said, each from another heading, vote for a bearing; half of their weight outlives a drive. It turns there and
-  drives as above, by the median of the distances that were said.
+- With `votes`, for a model that errs often, it turns on once around after that and asks so many times. All that was
+  said of sides and distances, from every place it stood in, votes for places on a plan; it turns to the likeliest one
+  and drives as above, by the median of the distances said last. So a thing is found by distances alone, if need be.
 """
 
 from __future__ import annotations
@@ -35,9 +35,8 @@ from math import isnan
 
 import numpy as np
 
-from sim.camera import wrapped
 from sim.env import Action, TimeStep, Velocity
-from sim.loop.queries import Asker
+from sim.loop.queries import Asker, bearing_to
 from sim.loop.trial import Trial
 from vlm3r_core.config import check_settings, setting
 from vlm3r_core.types import RouteStepKind
@@ -45,7 +44,10 @@ from vlm3r_core.types import RouteStepKind
 Motion = Generator[Action, TimeStep, None]
 _LEAST_RAD = 1e-3
 _LEAST_M = 5e-3
-_BIN_DEG = 5.0
+# places a thing may be in: so far from the start, so far apart
+_FAR_M, _CELL_M = 8.0, 0.25
+# of the logarithm of a distance; and what a side that was said counts beside it, which errs more often than not
+_DISTANCE_ERROR, _SIDE_WEIGHT = 0.3, 0.3
 
 
 @dataclass(frozen=True)
@@ -142,20 +144,20 @@ class Controller:
 
     def _find_by_votes(self) -> Motion:
         thing, settings = self._trial.episode.goal_category, self._settings
-        bearings = _Bearings()
+        places = _Places(self._trial.now)
         for _ in range(max(1, settings.max_rounds // settings.votes)):
             yield from self._look_around()
             said_m = []
             for _ in range(settings.votes):
                 self._look()
-                answer = self._trial.ask_direction(self._asker, thing).answer
-                bearings.hear(answer.text, self._trial.now.yaw_rad)
+                places.hear_side(self._trial.ask_direction(self._asker, thing).answer.text, self._trial.now)
                 said_m.append(self._trial.ask_distance(self._asker, thing).metres)
                 yield from self._turn(2 * np.pi / settings.votes)
-            yield from self._turn(wrapped(bearings.likeliest_rad() - self._trial.now.yaw_rad))
-            if (yield from self._approach(_median(said_m))):
+            apart_m = _median(said_m)
+            places.hear_distance(apart_m, self._trial.now)
+            yield from self._turn(bearing_to(self._trial.now, places.likeliest_m()))
+            if (yield from self._approach(apart_m)):
                 return
-            bearings.fade()
 
     def _look_around(self) -> Motion:
         if self._settings.look_around > 1:
@@ -204,28 +206,35 @@ class Controller:
         return driven
 
 
-class _Bearings:
-    """How likely a thing is in each direction, by all that was said of its side."""
+class _Places:
+    """How likely a thing is in each place around, by all that was said of its side and distance on the way."""
 
-    def __init__(self):
-        self._yaws = np.radians(np.arange(0.0, 360.0, _BIN_DEG))
-        self._scores = np.zeros(len(self._yaws))
+    def __init__(self, now: TimeStep):
+        steps = np.arange(-_FAR_M, _FAR_M + _CELL_M / 2, _CELL_M)
+        self._at_m = now.position_m[:2] + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+        self._scores = np.zeros(len(self._at_m))
 
-    def hear(self, direction: str, yaw_rad: float) -> None:
-        """A quarter as seen along yaw_rad votes for the directions in it."""
-        sides = np.array([wrapped(yaw - yaw_rad) for yaw in self._yaws])
+    def hear_side(self, direction: str, now: TimeStep) -> None:
+        """A quarter as seen from here votes for the places in it."""
+        sides = self._bearings(now)
         left = sides > 0 if direction.endswith("left") else sides < 0
         back = np.abs(sides) > np.pi / 2
-        self._scores += left & (back if direction.startswith("back") else ~back)
+        self._scores += _SIDE_WEIGHT * (left & (back if direction.startswith("back") else ~back))
 
-    def fade(self) -> None:
-        """What was said counts half from now on."""
-        self._scores /= 2
+    def hear_distance(self, metres: float, now: TimeStep) -> None:
+        """Places about so far from here become likelier, by the share that such answers err."""
+        if metres > 0:
+            apart = np.linalg.norm(self._at_m - now.position_m[:2], axis=1)
+            self._scores -= 0.5 * (np.log(np.maximum(apart, _CELL_M) / metres) / _DISTANCE_ERROR) ** 2
 
-    def likeliest_rad(self) -> float:
-        """The direction for which there are most votes, the middle of those around it."""
-        sharp = np.exp(self._scores - self._scores.max())
-        return float(np.angle((sharp * np.exp(1j * self._yaws)).sum()))
+    def likeliest_m(self) -> np.ndarray:
+        """The likeliest place [2]."""
+        return self._at_m[int(np.argmax(self._scores))]
+
+    def _bearings(self, now: TimeStep) -> np.ndarray:
+        apart = self._at_m - now.position_m[:2]
+        angles = np.arctan2(apart[:, 1], apart[:, 0]) - now.yaw_rad
+        return (angles + np.pi) % (2 * np.pi) - np.pi
 
 
 def _median(metres: list[float]) -> float:

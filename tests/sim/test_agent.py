@@ -329,6 +329,31 @@ def test_votes_find_the_bearing_though_answers_err(env, goal):
     assert asker.asked == 9
 
 
+class Ranging(Mistaken):
+    """Knows distances, and says the same side always."""
+
+    def answer(self, query: Query) -> Reply:
+        if query.kind == "direction":
+            return Reply(Answer("front-left", "choice"))
+        apart = float(np.linalg.norm(self._at_m[:2] - self._trial.now.position_m[:2]))
+        return Reply(Answer(str(apart), "number", value=apart, unit="m"))
+
+
+@pytest.mark.parametrize("goal", [(5.0, 3.0, 0.0), (3.6, 2.6, 0.0), (1.5, 3.2, 0.0)])
+def test_distances_alone_lead_there(env, goal):
+    trial = trial_of(env, find_episode("table"))
+    settings = ControllerSettings(look_around=16, turn_part_deg=20.0, votes=2, near_m=1.0)
+    motion = Controller(trial, Ranging(trial, goal), settings).motion()
+    action = next(motion)
+    while action is not None:
+        trial.now = env.step(action)
+        try:
+            action = motion.send(trial.now)
+        except StopIteration:
+            action = None
+    assert np.linalg.norm(trial.now.position_m[:2] - goal[:2]) < 1.0
+
+
 class Scripted:
     """Says what it was told to, in turn; the last thing again and again."""
 
