@@ -74,3 +74,22 @@ def test_what_the_preset_starts_from_speaks_alike(tmp_path, monkeypatch):
     (place / "tokenizer.json").write_text("{}")
     assert bundled.preset_tokenizer("tiny-start") == place / "tokenizer.json"
     assert bundled.preset_tokenizer("tiny-random") == other
+
+
+def test_what_comes_with_the_package():
+    """Small enough, trained, each with its licence; the twin has the same words and language model, and no eyes."""
+    sizes = [path.stat().st_size for path in bundled.bundled_folder().parent.rglob("*") if path.is_file()]
+    assert max(sizes) <= 20_000_000
+    assert sum(sizes) <= 40_000_000
+    model, twin = (load(name, device="cpu") for name in (bundled.BUNDLED, bundled.BLIND))
+    assert model.config.trained
+    assert twin.config.trained
+    assert model.config.language == twin.config.language
+    assert model.config.number_decoding == twin.config.number_decoding
+    assert (model.config.spatial, twin.config.spatial) == (True, False)
+    for name in (bundled.BUNDLED, bundled.BLIND):
+        assert "Apache-2.0" in (bundled.bundled_folder(name) / "LICENCES.md").read_text()
+        assert bundled.model_record(name)["questions_learned"]
+    record = bundled.model_record(bundled.BUNDLED)
+    assert record["scores"]["average"]["model"] > record["scores"]["average"]["blind"] + 8
+    assert "object_rel_direction" in record["at_chance"]
