@@ -90,8 +90,9 @@ def _blind_twin(args: argparse.Namespace, questions: Sequence, settings, out: Pa
     from training.evaluation.variants import Job, evaluate
     from vlm3r_core.bundled import BLIND, BUNDLED, has_bundled
 
+    own = settings.model == BUNDLED and not settings.endpoint
     whole = args.shard[1] == 1 and not args.baselines_only
-    if settings.model != BUNDLED or not whole or not has_bundled(BLIND):
+    if not own or not whole or not has_bundled(BLIND):
         return None
     job = Job(questions, out / "blind", workers=args.workers, progress=not args.quiet)
     evaluate(job, replace(settings, model=BLIND, view="none", quantize=""), _answer_maker(args))

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 BUNDLED = "tiny"
-# its twin that was trained on the same questions without frames: for baselines, no model to use
+# its twin that was trained on such questions without frames: for baselines, no model to use
 BLIND = "tiny-blind"
 # what a folder must hold to be a model (checkpoint.saved), and what tells how it was made
 DESCRIPTION, RECORD = "vlm3r.json", "record.json"

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from sim.env import Action, TimeStep, Velocity
 from sim.loop.queries import Asker, bearing_to
 from sim.loop.trial import Trial
 from vlm3r_core.config import check_settings, setting
+from vlm3r_core.scene.relations import QUADRANT_EDGES_DEG, QUADRANTS, planar_angles_deg, sector
 from vlm3r_core.types import RouteStepKind
 
 Motion = Generator[Action, TimeStep, None]
@@ -207,7 +208,11 @@ class Controller:
 
 
 class _Places:
-    """How likely a thing is in each place around, by all that was said of its side and distance on the way."""
+    """How likely a thing is in each place around, by all that was said of its side and distance on the way.
+
+    Args:
+        now: where the plan has its middle.
+    """
 
     def __init__(self, now: TimeStep):
         steps = np.arange(-_FAR_M, _FAR_M + _CELL_M / 2, _CELL_M)
@@ -216,10 +221,10 @@ class _Places:
 
     def hear_side(self, direction: str, now: TimeStep) -> None:
         """A quarter as seen from here votes for the places in it."""
-        sides = self._bearings(now)
-        left = sides > 0 if direction.endswith("left") else sides < 0
-        back = np.abs(sides) > np.pi / 2
-        self._scores += _SIDE_WEIGHT * (left & (back if direction.startswith("back") else ~back))
+        ahead_m = now.position_m[:2] + np.array([np.cos(now.yaw_rad), np.sin(now.yaw_rad)])
+        angles_deg = planar_angles_deg(now.position_m, ahead_m, self._at_m)
+        quarters = np.array(QUADRANTS)[sector(angles_deg, QUADRANT_EDGES_DEG)]
+        self._scores += _SIDE_WEIGHT * (quarters == direction)
 
     def hear_distance(self, metres: float, now: TimeStep) -> None:
         """Places about so far from here become likelier, by the share that such answers err."""
@@ -231,16 +236,11 @@ class _Places:
         """The likeliest place [2]."""
         return self._at_m[int(np.argmax(self._scores))]
 
-    def _bearings(self, now: TimeStep) -> np.ndarray:
-        apart = self._at_m - now.position_m[:2]
-        angles = np.arctan2(apart[:, 1], apart[:, 0]) - now.yaw_rad
-        return (angles + np.pi) % (2 * np.pi) - np.pi
-
 
 def _median(metres: list[float]) -> float:
     """Of those that are numbers; NaN where none is."""
     known = [value for value in metres if not isnan(value)]
-    return float(np.median(known)) if known else float("nan")
+    return float(np.median(known)) if known else nan
 
 
 class _Aim:

@@ -12,10 +12,13 @@ from worlds import box, painted
 from sim.camera import CameraSettings, camera_pose
 from sim.episode import Episode
 from sim.loop.episodes import EpisodeSettings
+from sim.loop.goal import goal_of
+from sim.loop.trial import Trial, TrialSettings
 from sim.mesh_env import WorldSettings
 from sim.walks import WalkSettings
 
 SCENE = "studio"
+TRIAL = TrialSettings(pictures=2)
 LENS = CameraSettings(width_px=48, height_px=48)
 WORLD = WorldSettings(LENS)
 EPISODES = EpisodeSettings(
@@ -78,3 +81,8 @@ def route_episode(**changes) -> Episode:
     yaw = float(np.arctan2(1.5, 1.8))
     fields = {"id": "route-shelf", "task": "route", "landmarks": ("sofa", "table", "table"), "turns": "Turn Right"}
     return find_episode("shelf", tuple(way[0]), yaw, **fields | {"reference_m": way} | changes)
+
+
+def trial_of(env, episode) -> Trial:
+    """A trial that has just begun."""
+    return Trial(env, episode, goal_of(env, episode), env.reset(episode), TRIAL)

@@ -222,3 +222,12 @@ def test_peer_stands_in_the_table(server, tmp_path, capsys):
     server.failures = [(500, {}, b"")]
     assert evaluate.main([*command[:5], str(tmp_path / "other"), *command[6:], *peer]) == 3
     assert "did not answer in 1 attempts" in capsys.readouterr().err
+
+
+def test_a_server_s_model_of_our_model_s_name_has_no_twin_here(server, tmp_path):
+    root = write_vsi(tmp_path / "vsi", scenes=2)
+    server.reply = lambda body: {"choices": [{"message": {"content": "B"}}]}
+    command = ["--benchmark", "vsi", "--root", str(root), "--out", str(tmp_path / "run"), "--frames", "2", "--quiet"]
+    assert evaluate.main([*command, "--endpoint", server.url, "--endpoint-model", "tiny"]) == 0
+    assert {request["model"] for request in server.requests} == {"tiny"}
+    assert len(server.requests) == 12
